@@ -20,11 +20,11 @@ INDEX = """ha-monitor, an instance's HTTP server
 /livez     200 while its loop turns
 """
 LONGEST_NAME = 200
-"""Characters of a client's name that are kept."""
+"""Characters of a client's name that are kept, at most."""
 
 
 class Application:
-    """Answers requests. Called in the thread of the HTTP server alone."""
+    """Answers requests. Called only in the thread of the HTTP server."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Application:
     async def answer(self, request: Request, client: Client) -> Reply:
         """The reply to a request."""
         probe = self._probes.get(request.path)
-        # The machine's own service manager rarely has a password, and a probe's answer is no secret.
+        # The machine's own service manager rarely has a password, and a probe's answer is not secret.
         is_public = probe is not None or request.path == "/"
         if not is_public and (refusal := self._refusal(request, client)) is not None:
             return refusal

@@ -1,6 +1,6 @@
-"""Every metric, once: name, kind, help and labels. A test compares `docs/monitoring.md` with it.
+"""Every metric, defined once: name, kind, help and labels. A test compares `docs/monitoring.md` with it.
 
-Names and labels are those of celery-exporter where it has the metric, so that its dashboards and alerts keep working.
+Names and labels are those of celery-exporter if it has the metric, so that its dashboards and alerts keep working.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Metric(NamedTuple):
     name without it."""
     kind: Kind
     meaning: str
-    """With the unit, where there is one."""
+    """With the unit, if there is one."""
     labels: tuple[str, ...] = ()
     leader: bool = False
-    """Exported by the leader alone, because it describes the whole fleet."""
+    """Exported only by the leader, because it describes the whole fleet."""
 
 
 NODE_ID = "node_id"
 """A label of every series."""
 WORKER = ("hostname", "worker")
-"""The part of a nodename behind the @, and the nodename; `metrics.worker_labels` may leave out the second or both."""
+"""The part of a nodename after the @, and the nodename; `metrics.worker_labels` may leave out the second or both."""
 TASK = ("name", *WORKER, "queue_name")
 OF_A_NAME = ("name", "queue_name")
 UNKNOWN = "unknown"
@@ -194,7 +194,7 @@ OWN: dict[str, Metric] = {
         ),
     )
 }
-"""By the name of the counter in `Stats`; since the start of the process."""
+"""By the name of the counter in `Stats`; they count from the start of the process."""
 
 LEADER = Metric("ha_monitor_leader", Kind.GAUGE, "1 on the instance that leads", leader=True)
 INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances with a valid lease", leader=True)
@@ -285,7 +285,7 @@ FLEET = (
     *(QUEUE_LENGTH, CONSUMERS, QUEUE_WORKERS, QUEUE_PROCESSES),
     *(SCHEDULE_LAST_RUN, SCHEDULE_NEXT_DUE, SCHEDULE_MISSED, SCHEDULE_STATE),
 )
-"""Fleet-wide, so exported by the leader alone: `sum()` over the instances is the value."""
+"""Fleet-wide, so exported only by the leader: `sum()` over the instances is the value."""
 
 ALL = (
     *dict.fromkeys(BY_CODE.values()),

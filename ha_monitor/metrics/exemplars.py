@@ -1,7 +1,7 @@
 """Exemplars: the id of one task for a bucket of a histogram or a class of failures, so that a graph leads to a task.
 
-They are taken from what this instance announces of what it has merged itself, and kept in memory alone. Only
-OpenMetrics has them.
+They are taken from the announcements of what this instance itself has merged, and kept only in memory. Only OpenMetrics
+has them.
 """
 
 from __future__ import annotations
@@ -23,47 +23,47 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import queue_time_of
 
 LONGEST_ID = 121
-"""Characters: OpenMetrics allows 128 for the names and values of the labels of one, and the name has 7."""
+"""Characters: OpenMetrics allows 128 for the names and values of an exemplar's labels, and the name takes 7."""
 MOST_EXEMPLARS = 5_000
-"""That are kept; beyond it, the one that was renewed longest ago goes."""
+"""Exemplars that are kept; beyond that, the one that was renewed longest ago is deleted."""
 MOST_NOTED = 16
-"""Runs of which one is taken from each group of announcements: a busy instance needs no more to renew them all."""
+"""Runs that are taken from each group of announcements: enough for a busy instance to renew all exemplars."""
 
 
 class Place(NamedTuple):
     """Where an exemplar belongs."""
 
     kind: str
-    """Of the group, and its labels, as in `Series.find`."""
+    """The kind of the group, and its labels, as in `Series.find`."""
     labels: tuple[str, str, str | None]
     key: str | float
-    """The class of a failure, or the value that was counted in a histogram."""
+    """The class of a failure, or the value that was observed in a histogram."""
     exemplar: Exemplar
 
 
 class Exemplars:
-    """Those of all series of tasks. Used by the loop; a scrape reads `Group.exemplars`."""
+    """The exemplars of all series of tasks. Used by the loop; a scrape reads `Group.exemplars`."""
 
     def __init__(self, series: Series, settings: Metrics) -> None:
         self._series = series
         self._bounds = sorted(settings.buckets)
         self._kept: dict[tuple[Group, Key], None] = {}
-        """The one that was renewed longest ago first."""
+        """The least recently renewed one comes first."""
         self._early: deque[Place] = deque(maxlen=MOST_NOTED)
-        """Announced before their series was known: counts are read once a tick."""
+        """Announced before their series were known, since counts are read once a tick."""
         self.wanted = False
-        """Whether anybody has asked for OpenMetrics; else none are taken."""
+        """Whether any client has asked for OpenMetrics; otherwise none are taken."""
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def note(self, items: Sequence[OutboxItem]) -> None:
-        """:param items: that are announced now."""
+        """:param items: the items that are announced now."""
         if self.wanted:
             self._take(place for item in _chosen(items) for place in _places(item))
 
     def settle(self) -> None:
-        """The series know more of what was counted: of what was announced before them, too."""
+        """The series contain more counts now, also for what was announced before."""
         early = list(self._early)
         self._early.clear()
         self._take(early, is_last=True)
@@ -111,12 +111,12 @@ FAILED = "task-failed"
 _ID = re.compile(rf"""[^"\\]{{1,{LONGEST_ID}}}+""")
 """Not every parser of OpenMetrics knows escapes in exemplars."""
 _CLASS = re.compile(r"([A-Za-z0-9_.]++)\(")
-"""As `counting.lua` reads it."""
+"""As in `counting.lua`."""
 _NOTED_TYPES = frozenset(kind for kind, code in TASK_CODES.items() if code in (Code.STARTED, Code.SUCCEEDED))
 
 
 def _chosen(items: Sequence[OutboxItem]) -> Iterator[OutboxItem]:
-    """All failures, and some of the runs. What was taken over of another instance is counted there."""
+    """All failures, and some of the runs. Items taken over from another instance were counted there."""
     left = MOST_NOTED
     for item in items:
         kind = item.entry.event.type

@@ -1,4 +1,4 @@
-"""What a page of tasks is put together from: the text of labels, and of the lines of one family."""
+"""The parts of a page of task metrics: the text of labels, and of the lines of one family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, Exemplar, Group
 
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
 MOST_VALUES = 4_096
-"""Of labels whose texts are kept."""
+"""Label values whose texts are cached."""
 
 
 class LabelTexts:
@@ -21,12 +21,12 @@ class LabelTexts:
         self._worker_labels = worker_labels
         self._worker_histograms = worker_histograms
         self._node_id = f'{NODE_ID}="{escaped(node_id)}"'
-        # Few names, queues and workers are in many groups.
+        # Many groups share few names, queues and workers.
         self._value = lru_cache(MOST_VALUES)(escaped)
         self._worker = lru_cache(MOST_VALUES)(self._worker_text)
 
     def of(self, group: Group) -> str:
-        """In alphabetical order, each followed by a comma."""
+        """The labels of a group in alphabetical order, each followed by a comma."""
         if group.kind == "z":
             return f'name="{escaped(group.labels[0])}",{self._node_id},'
         if group.kind in OF_A_LABEL:
@@ -58,7 +58,7 @@ class Family:
         meaning = metric.meaning.replace("\\", r"\\").replace("\n", r"\n")
         self._head = f"# HELP {shown} {meaning}\n# TYPE {shown} {metric.kind.value}\n"
         self.sample, self.created = f"{metric.name}{{", f"{self.name}_created{{"
-        """What a line begins with that says how much, and one that says since when."""
+        """The beginnings of a line with a value, and of a line with the time of creation."""
         self._lines: dict[Group, str] = {}
         self._text: bytes | None = None
 
@@ -75,8 +75,8 @@ class Family:
     ) -> list[str]:
         """The lines of each group.
 
-        :param labels: of each, with the bracket and the blank behind them.
-        :param created: the end of the line that says since when; empty where none does.
+        :param labels: for each, including the closing bracket and the space after it.
+        :param created: for each, the end of the line with the time of creation; empty if there is none.
         :param first: a label before all others.
         """
         sample, since = f"{self.sample}{first}", f"{self.created}{first}"
@@ -96,10 +96,10 @@ class Family:
 
 
 def exemplar_text(exemplar: Exemplar) -> str:
-    """What OpenMetrics has behind a sample."""
+    """What OpenMetrics has after a sample."""
     return f' # {{task_id="{escaped(exemplar.task_id)}"}} {exemplar.value:.6f} {exemplar.time:.3f}\n'
 
 
 def escaped(text: str) -> str:
-    """The value of a label as both formats write it."""
+    """A label value, escaped as in both formats."""
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,4 +1,4 @@
-"""The fleet-wide gauges, which the leader alone exports."""
+"""The fleet-wide gauges, which only the leader exports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.results import Watched
 
 SHOWN_OFFLINE = 600.0
-"""Seconds for which a worker that said goodbye is exported: it was stopped on purpose, and is no alarm for ever."""
+"""Seconds for which a worker that sent worker-offline is exported: it was stopped on purpose, so no alert may stay."""
 
 
 def fleet_families(watched: Watched, event_queue: int | None, worker_labels: WorkerLabels) -> Iterator[Metric]:
@@ -52,7 +52,7 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
         up[labels] = up.get(labels, 0) + (worker.state in ("online", "late"))
         if worker.active is not None:
             active[labels] = active.get(labels, 0) + worker.active
-        # Where workers are not told apart, the one that is wrong by most.
+        # If workers are not told apart, the one whose clock is wrong by most.
         skew[labels] = max(skew.get(labels, 0.0), worker.skew, key=abs)
     yield _gauge(definitions.WORKER_UP, up, worker_labels)
     yield _gauge(definitions.WORKER_ACTIVE, active, worker_labels)
@@ -61,14 +61,14 @@ def fleet_families(watched: Watched, event_queue: int | None, worker_labels: Wor
 
 
 def incident_family(incidents: Iterable[Incident]) -> Metric:
-    """Those that fire, by kind and severity."""
+    """Firing incidents, by kind and severity."""
     found = Counter[tuple[str, ...]]((one.kind, one.severity.value) for one in incidents if one.phase is Phase.FIRING)
     return _gauge(definitions.INCIDENTS, found, WorkerLabels.NODENAME)
 
 
 def schedule_families(judgements: Iterable[Judgement]) -> Iterator[Metric]:
-    """The schedules, as the leader judged them last: a thousand at most. Not those that nobody told, since alerts that
-    wake somebody rest on these.
+    """The schedules, as the leader last judged them: a thousand at most. Schedules that were only learned are left out,
+    since alerts that wake somebody depend on these metrics.
     """
     last: dict[tuple[str, ...], float] = {}
     due, missed, state = dict(last), dict(last), dict(last)

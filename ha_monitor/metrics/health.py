@@ -1,4 +1,4 @@
-"""Liveness and readiness of an instance. The loop writes, the HTTP threads only read."""
+"""Liveness and readiness of an instance. The loop writes; the HTTP threads only read."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Answer(NamedTuple):
 
 
 class Health:
-    """The state of the loop. Each attribute is replaced atomically, so a reader in another thread never sees half of
-    it."""
+    """The state of the loop. Each attribute is replaced atomically, so a reader in another thread never sees a partial
+    update."""
 
     def __init__(self, clock: Clock, stalled_after: float, lease: float) -> None:
         """
         :param stalled_after: seconds without progress after which the loop counts as stuck.
-        :param lease: seconds without the store after which the others take over what the instance had.
+        :param lease: seconds without the store after which other instances may take over this one's outbox.
         """
         self._clock = clock
         self._lease = lease
@@ -46,7 +46,7 @@ class Health:
         self._broker = problem
 
     def store(self, problem: str | None) -> None:
-        """:param problem: why Redis cannot be used; None if it answers."""
+        """:param problem: why the store cannot be used; None if it answers."""
         self._store = problem
         if problem is None:
             self._store_lost_at = None
@@ -54,7 +54,7 @@ class Health:
             self._store_lost_at = self._clock.monotonic()
 
     def store_refused(self, problem: str, until: float) -> None:
-        """Redis answers, but refused something, and may do so again at the next call.
+        """The store answers, but refused something, and may do so again at the next call.
 
         :param until: when this expires unless it is repeated, by the monotonic clock.
         """
@@ -66,12 +66,12 @@ class Health:
             self._batch_since = self._clock.monotonic()
 
     def batch_committed(self) -> None:
-        """It is merged, announced and acknowledged."""
+        """The batch is merged, announced and acknowledged."""
         self._batch_since = None
         self._committed_at = self._clock.monotonic()
 
     def batch_requeued(self) -> None:
-        """The broker will redeliver it, here or elsewhere."""
+        """The broker will redeliver the batch, to this instance or another."""
         self._batch_since = None
 
     def stopping(self) -> None:
@@ -106,7 +106,7 @@ class Health:
         if since is not None and now - since > self._stalled_after:
             reasons.append(f"a batch has not been committed for {now - since:.1f} s")
         committed, lost_at = self._committed_at, self._store_lost_at
-        # Without the store for longer, nothing of what it receives is its own.
+        # Without the store for longer, this instance no longer owns what it receives.
         has_lease = lost_at is None or now - lost_at <= self._lease
         return Answer(
             not reasons,

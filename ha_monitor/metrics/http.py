@@ -27,7 +27,7 @@ from ha_monitor.threads import ServiceThread, Threads
 AGAIN_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
 LAST_WORD = 5.0
-"""Most seconds that stopping waits."""
+"""Seconds that stopping waits, at most."""
 
 
 def address_of(listen: str, instance: str) -> tuple[str, int]:
@@ -71,9 +71,9 @@ class HttpServer:
         :param broken: called with what is missing in a scrape.
         :param scraped: called with the address of a client before it gets metrics.
         :param not_served: called with the reason when a client is refused.
-        :param refused: is told, once, why the address cannot be had.
+        :param refused: called once, with the reason why the address cannot be bound.
         :param text: families besides those of the registry.
-        :raises ConfigurationError: if the address, the certificate or its key never can be used.
+        :raises ConfigurationError: if the address, the certificate or its key can never be used.
         """
         self._address = address_of(settings.listen, instance)
         self._refused = refused

@@ -5,15 +5,15 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 
 LONGEST_INTERVAL = 120.0
-"""Seconds. The longest scrape interval to expect."""
+"""Seconds: the longest scrape interval to expect."""
 MOST_CLIENTS = 100
 
 
 class LeaderLease:
     """The leader's lease by this machine's clock, and the pause of a new leader.
 
-    Prometheus keeps the values of a dead leader until it has tried to scrape it again. A new leader that follows
-    another one therefore exports nothing for one observed scrape interval, so that no value is counted twice.
+    Prometheus keeps the values of a dead leader until it has tried to scrape that again. So a new leader that follows
+    another one exports nothing for one observed scrape interval, so that no value is counted twice.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -21,7 +21,7 @@ class LeaderLease:
         self._until = float("-inf")
         self._silent_since: float | None = None
         self._scrapes: dict[str, tuple[float, float | None]] = {}
-        """Client → time of its last scrape, and the interval before it."""
+        """Client -> time of its last scrape, and the interval before it."""
 
     def hold(self, until: float, *, followed: bool) -> None:
         """:param followed: this instance has just become the leader after another one."""
@@ -59,7 +59,7 @@ class LeaderLease:
         return False
 
     def interval(self) -> float:
-        """The longest interval between two scrapes of one client, as far as it is known."""
+        """The longest interval between two scrapes of one client, as far as is known."""
         now = self._clock.monotonic()
         intervals = [gap for at, gap in list(self._scrapes.values()) if gap is not None and now - at < LONGEST_INTERVAL]
         return min(LONGEST_INTERVAL, max(intervals, default=LONGEST_INTERVAL))

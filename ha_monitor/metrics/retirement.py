@@ -1,7 +1,7 @@
-"""Counts of what is gone are added up in series that name no worker. A plan for that is worked out here.
+"""Counts of workers that are gone are summed in series that name no worker. This module plans that.
 
-Prometheus takes whatever a series grows by for new. So each time the sum goes to a series of its own, whose first value
-is no increase, and the one before ends: `sum()` never falls, no rate jumps, and each task and queue has one sum.
+Prometheus takes any growth of a series for new events. So each time the sum gets a series of its own, whose first value
+is no increase, and the previous one ends: `sum()` never falls, no rate jumps, and each task and queue has one sum.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from ha_monitor.metrics.series import RETIRED, TASKS, Series
 from ha_monitor.store.counts import SEPARATOR, SINGLE
 
 GONE_AFTER = 3600.0
-"""Seconds for which nothing was counted for a worker, nor heard of it, until its series end."""
+"""Seconds without any count or sign of life of a worker after which its series end."""
 EVERY = 600.0
 """Seconds between two sums."""
 MOST_MOVES = 20_000
-"""Counts that are moved at a time; the rest is for the next time."""
+"""Counts that are moved at a time; the rest is left for the next time."""
 _SEPARATOR = SEPARATOR.encode()
 
 
 class Plan(NamedTuple):
-    """What is to be moved in the store."""
+    """What to move in the store."""
 
     moves: list[tuple[bytes, bytes]]
     """(field, other field), …"""
@@ -33,7 +33,7 @@ class Plan(NamedTuple):
 
 
 def label_at(seconds: float) -> str:
-    """The hostname under which counts are added up.
+    """The hostname under which counts are summed.
 
     :param seconds: the time, since the epoch.
     """
@@ -41,10 +41,10 @@ def label_at(seconds: float) -> str:
 
 
 def plan(series: Series, heard: Collection[str], label: str, now: float) -> Plan:
-    """What becomes of the series of workers that are gone.
+    """What happens to the series of workers that are gone.
 
     :param heard: workers that were heard of lately.
-    :param label: as `label_at` has it.
+    :param label: as returned by `label_at`.
     :param now: by the monotonic clock.
     """
     found = Plan([], [])
@@ -60,7 +60,7 @@ def plan(series: Series, heard: Collection[str], label: str, now: float) -> Plan
 
 
 def sums_before(series: Series, label: str) -> list[tuple[bytes, bytes]] | None:
-    """The moves of what was added up before; None if that was under the same label, so that it must wait."""
+    """Moves of the previous sums; None if they have the same label, so that the move must wait."""
     groups = [group for group in series.all() if group.is_retired]
     if any(label in group.labels for group in groups):
         return None
@@ -68,7 +68,7 @@ def sums_before(series: Series, label: str) -> list[tuple[bytes, bytes]] | None:
 
 
 def misplaced(series: Series) -> list[tuple[bytes, bytes]]:
-    """Moves of what was counted under other settings of `metrics.worker_labels` to where it is exported."""
+    """Moves of counts that were made under other settings of `metrics.worker_labels` to where they are exported."""
     return [
         (field, target)
         for group in series.all()
@@ -94,7 +94,7 @@ def gone_workers(series: Series, heard: Collection[str], now: float) -> set[str]
 
 
 def adopted(fields: Iterable[bytes], label: str) -> list[tuple[bytes, bytes]]:
-    """The moves of all that an instance has counted that never came back."""
+    """Moves of all counts of an instance that never came back."""
     return [(field, relabelled(field, label)) for field in fields]
 
 

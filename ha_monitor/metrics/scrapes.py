@@ -1,4 +1,4 @@
-"""Scrapes: generated once for all clients that wait, complete except for corrupt values."""
+"""Scrapes: generated once for all waiting clients, complete except for corrupt values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRESH = 0.5
 MOST_KEPT = 8
 """Cached pages: two formats, compressed or not, and those of unusual clients."""
 COMPRESSION = 1
-"""The text repeats itself so often that more makes it hardly shorter, and takes several times as long."""
+"""The text is so repetitive that a higher level hardly makes it shorter, and takes several times as long."""
 GZIP = 16 + zlib.MAX_WBITS
 """The format, for zlib."""
 OPENMETRICS = "application/openmetrics-text"
@@ -39,17 +39,17 @@ class Page(NamedTuple):
 
 
 class Text(Protocol):
-    """Families that are text already."""
+    """Families that are already text."""
 
     def pieces(self, now: float, *, openmetrics: bool) -> list[bytes]:
-        """All of them, in pieces of some size.
+        """All families, in pieces of moderate size.
 
         :param now: by the monotonic clock.
         """
 
 
 class Guarded(Collector):
-    """A collector whose failure affects its own families alone."""
+    """A collector whose failure affects only its own families."""
 
     def __init__(self, collector: Collector, broken: Broken) -> None:
         """:param broken: called with the reason."""
@@ -94,7 +94,7 @@ class Scrapes:
     def __init__(
         self, registry: CollectorRegistry, thread: CallThread, clock: Clock, broken: Broken, text: Text | None = None
     ) -> None:
-        """:param text: what a page begins with."""
+        """:param text: the beginning of each page."""
         self._registry = registry
         self._text = text
         self._thread = thread
@@ -122,7 +122,7 @@ class Scrapes:
             return self._fresh(kind) or self._make(encode, *kind)
 
     def give_up(self) -> None:
-        """Cancel everything: the server stops."""
+        """Cancel everything, because the server is stopping."""
         for under_way in list(self._under_way.values()):
             under_way.cancel()
         self._under_way.clear()
@@ -158,7 +158,7 @@ class Scrapes:
 
 
 def compressed(pieces: Iterable[bytes]) -> list[bytes]:
-    """As gzip has it. Each piece by itself: the loop waits while a very long text is put together."""
+    """The pieces as gzip, each compressed by itself: joining a very long text would block the loop."""
     compressor = zlib.compressobj(COMPRESSION, zlib.DEFLATED, GZIP)
     return [*map(compressor.compress, pieces), compressor.flush()]
 
@@ -198,7 +198,7 @@ def _sound(family: Metric, encode: Encode, broken: Broken) -> Metric | None:
 
 
 def _writes(family: Metric, encode: Encode) -> str | None:
-    """Why it cannot be written, if so."""
+    """Why the family cannot be written; None if it can."""
     try:
         encode(_Families([family]))
     except Exception as error:

@@ -1,6 +1,6 @@
-"""The counts of one instance by the series that they are exported in. `store/lua/counting.lua` documents the fields.
+"""The counts of one instance by the series in which they are exported. `store/lua/counting.lua` documents the fields.
 
-The loop brings what changed, and a scrape asks for it: neither looks at what stayed as it was.
+The loop adds what changed, and a scrape fetches what changed: neither looks at the rest.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from ha_monitor.metrics.definitions import BY_CODE, LOST, OVERFLOW, RECONCILED, 
 from ha_monitor.store.counts import SEPARATOR, SINGLE, Counts, LabelSet, count_in
 
 TASKS = "t"
-"""The kind of the groups that have all counters of a label set; the others are those of `counting.lua`."""
+"""The kind of groups that have all counters of a label set; the other kinds are those of `counting.lua`."""
 HISTOGRAM_KINDS = ("r", "w")
 OF_A_LABEL: dict[str, Metric] = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
 SUM = "sum"
 """The key of a histogram's sum, beside its buckets."""
 RETIRED = "retired-"
-"""Begins the hostname under which the counts of what is gone are added up; the time behind it makes each such sum a
-series of its own, so that no rate takes what was counted before for new."""
+"""The beginning of the hostname under which counts of workers that are gone are summed; the time after it makes each
+such sum a series of its own, so that no rate takes earlier counts for new events."""
 RESERVED = 0.25
-"""The share of `metrics.max_series` for label sets without a worker."""
+"""The share of `metrics.max_series` that is reserved for label sets without a worker."""
 COUNTERS = len(set(BY_CODE.values()))
 A_LABEL_SET = 2 * COUNTERS
-"""Samples of one: each counter and when it was created."""
+"""Samples of a label set: each counter and its time of creation."""
 AN_EXCEPTION = 2
 
 
 def most_samples(settings: Metrics) -> int:
-    """Samples that a new label set adds at most: its name may be new, too, or its worker have histograms."""
+    """Samples that a new label set adds at most: its name may be new, too, or its worker may have histograms."""
     return A_LABEL_SET + len(HISTOGRAM_KINDS) * of_a_histogram(settings)
 
 
 def of_a_histogram(settings: Metrics) -> int:
-    """Samples of one: its buckets, that of infinity, their sum and count, and when it was created."""
+    """Samples of a histogram: its buckets, the one of infinity, sum and count, and its time of creation."""
     return len(set(settings.buckets)) + 4
 
 
@@ -51,11 +51,11 @@ class Exemplar(NamedTuple):
 
 
 Key = int | str | float
-"""Of a number in its group: the code of an event, the class of an exception, the bound of a bucket, or `SUM`."""
+"""Identifies a number in its group: an event's code, an exception's class, the bound of a bucket, or `SUM`."""
 
 
 class Group:
-    """Series that have their labels in common."""
+    """Series with common labels."""
 
     __slots__ = (
         *("changed_at", "created", "exceptions", "exemplars", "fields", "is_gone", "kind", "label_sets", "labels"),
@@ -65,31 +65,31 @@ class Group:
     def __init__(self, kind: str, labels: tuple[str, ...], now: float) -> None:
         self.kind = kind
         self.labels = labels
-        """Name, worker and queue of a task; or the one label."""
+        """Name, worker and queue of a task; or the only label."""
         self.numbers: dict[Key, int] = {}
         self.exceptions: frozenset[str] = frozenset()
-        """Classes of exceptions among their keys. Replaced, never changed: the thread of the scrapes reads them."""
+        """Classes of exceptions among its keys. Replaced, never changed: the thread of the scrapes reads them."""
         self.created: float | None = None
         """Seconds since the epoch; None if that is not known."""
         self.changed_at = now
         """When it last changed, by the monotonic clock."""
         self.fields: set[bytes] = set()
-        """What it is made of in the store."""
+        """Its fields in the store."""
         self.label_sets: set[bytes] = set()
-        """Those of all instances that are counted here."""
+        """The label sets of all instances that are counted here."""
         self.is_gone = False
         self.exemplars: dict[Key, Exemplar] = {}
-        """Tasks that were counted here, lately (`exemplars.py`)."""
+        """Tasks that were counted here lately (`exemplars.py`)."""
 
     def become(self, other: Group) -> None:
-        """Have what another one of the same labels has, and keep the exemplars."""
+        """Take over the counts of another group with the same labels, and keep the exemplars."""
         self.numbers, self.exceptions = other.numbers, other.exceptions
         self.created, self.changed_at = other.created, other.changed_at
         self.fields, self.label_sets = other.fields, other.label_sets
 
     @property
     def is_retired(self) -> bool:
-        """Whether it has what was counted under labels that are gone."""
+        """Whether it has counts whose labels are gone."""
         return self.kind != "z" and any(part.startswith(RETIRED) for part in self.labels[:2])
 
 
@@ -115,22 +115,22 @@ class Series:
         self._label_sets: dict[bytes, list[Group]] = {}
         self._expected: set[str] = set()
         self._queue_of: dict[tuple[str, str], str] = {}
-        """By name of the task and worker: where it was counted first, lately."""
+        """Name of the task and worker -> the queue where it was first counted, lately."""
         self.samples = 0
-        """That a scrape returns, of tasks."""
+        """Samples about tasks that a scrape returns."""
         self.without = {"worker": 0, "name": 0}
-        """Events that were counted without a label, since there was little room."""
+        """Events that were counted without a label, because there was little room."""
 
     # --- for the loop ----------------------------------------------------------------------
 
     @property
     def room(self) -> tuple[int, int]:
-        """How many samples may be added, and how many of these only without the label of a worker."""
+        """How many samples may be added, and how many of these only without a worker label."""
         return max(0, self.limit - self.samples), int(self.limit * RESERVED)
 
     def load(self, counts: Counts, now: float) -> list[bytes]:
-        """Replace everything by what the store has; returns the label sets that were counted under and are not among
-        those of all.
+        """Replace everything by what the store has; returns the label sets that have counts and are missing among the
+        label sets of all instances.
 
         :param now: by the monotonic clock.
         """
@@ -149,8 +149,8 @@ class Series:
             ]
 
     def _keep(self, before: Mapping[tuple[str, tuple[str, ...]], Group]) -> None:
-        """A group that was there before stays the same one, since the text of each is kept by the group: under another
-        one its series would be exported twice, and begin with 0 again.
+        """Keep the group objects that existed before, since the text of a group is cached by its object: with a new
+        one, its series would be exported twice, and begin with 0 again.
         """
         if not before:
             return
@@ -168,13 +168,13 @@ class Series:
         self._changed = {kept.get(group, group): None for group in self._changed}
 
     def update(self, changes: Sequence[Any], now: float) -> None:
-        """:param changes: field, number, field, number, …, each number as such or as text; of a field that is gone the
-        text is empty."""
+        """:param changes: field, number, field, number, …, each number as a number or as text; an empty text for a
+        field that was deleted."""
         with self._lock:
             self._update(changes, now)
 
     def add_label_sets(self, added: Iterable[LabelSet], now: float) -> None:
-        """Export all counters of these."""
+        """Export all counters of these label sets."""
         with self._lock:
             for one in added:
                 self._add_label_set(one, now)
@@ -185,7 +185,7 @@ class Series:
         return len(self._label_sets)
 
     def expect(self, nodenames: Iterable[str], now: float) -> None:
-        """Export 0 for workers without losses, of these and no others."""
+        """Export 0 losses for these workers without losses, and for no others."""
         expected = set(nodenames)
         if expected == self._expected:
             return
@@ -200,7 +200,7 @@ class Series:
             self._expected = expected
 
     def forget_label_sets(self, gone: Iterable[bytes]) -> None:
-        """Export those that this instance did not count under no longer."""
+        """Forget these label sets; those under which this instance has counted stay exported."""
         with self._lock:
             for text in gone:
                 for group in self._label_sets.pop(text, ()):
@@ -208,7 +208,7 @@ class Series:
                     self._drop_if_empty(group)
 
     def set_label_sets(self, all_of_them: Sequence[LabelSet], now: float) -> None:
-        """Forget all others than these."""
+        """Forget all label sets but these."""
         texts = {one.text for one in all_of_them}
         self.forget_label_sets([text for text in self._label_sets if text not in texts])
         self.add_label_sets([one for one in all_of_them if one.text not in self._label_sets], now)
@@ -225,14 +225,14 @@ class Series:
         )
 
     def touch(self, groups: Iterable[Group]) -> None:
-        """These are to be written anew, though their counts have not changed."""
+        """Have these groups written again, though their counts have not changed."""
         with self._lock:
             self._changed.update(dict.fromkeys(groups))
 
     # --- for the scrapes -------------------------------------------------------------------
 
     def take_changed(self) -> dict[Group, None]:
-        """The groups that changed since this was asked last, and those that are gone."""
+        """The groups that changed since the last call, and those that are gone."""
         with self._lock:
             changed, self._changed = self._changed, {}
         return changed
@@ -330,7 +330,7 @@ class Series:
         return (name, worker if is_told else "", queue)
 
     def worker(self, text: str) -> str:
-        """What tells a worker from others, given what an instance has stored, perhaps under other settings."""
+        """The label by which a worker is told apart, from what an instance has stored, perhaps under other settings."""
         if text == OVERFLOW or text.startswith(RETIRED):
             return text
         if self._worker_labels is WorkerLabels.NONE:
@@ -340,10 +340,10 @@ class Series:
         return text
 
     def _place_of(self, field: bytes, now: float) -> tuple[Group, Key] | None:
-        """None of what is no count."""
+        """None for a field that is not a count."""
         code_text, _, rest = field.partition(_SEPARATOR)
         if (code := _CODES.get(code_text, 0)) and (known := self._label_sets.get(rest.rpartition(_SEPARATOR)[0])):
-            # Most are counts under a label set that is known already.
+            # Most are counts under a known label set.
             return known[0], rest.rpartition(_SEPARATOR)[2].decode("utf-8", "replace") if code in _FAILURES else code
         kind, _, values = field.decode("utf-8", "replace").partition(SEPARATOR)
         if kind in SINGLE:
@@ -363,7 +363,7 @@ class Series:
 
 _SEPARATOR = SEPARATOR.encode()
 _CODES = {b"%d" % code: int(code) for code in BY_CODE}
-"""As a field begins with them."""
+"""By the beginning of a field."""
 _FAILURES = {int(code) for code, metric in BY_CODE.items() if "exception" in metric.labels}
 
 

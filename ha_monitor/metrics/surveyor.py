@@ -23,7 +23,7 @@ class Gate(Protocol):
     def unless_blocked(self, ask: Callable[[], Survey]) -> Survey:
         """Ask, in any thread.
 
-        :raises BrokerBlocked: if the broker takes nothing; whoever implements this tells of it.
+        :raises BrokerBlocked: if the broker accepts nothing; the implementation reports the alarm.
         """
 
 
@@ -71,7 +71,7 @@ class Surveyor:
                 self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, told)))
                 works = True
             except BrokerBlocked:
-                pass  # whoever knows of the alarm tells of it
+                pass  # the gate reports the alarm
             except HaMonitorError as error:
                 if works:
                     self._failed(str(error))

@@ -1,5 +1,5 @@
-"""The families of tasks as text. Where nothing changed, the text of the scrape before is used again: with 100,000
-samples, prometheus_client would take seconds for each scrape.
+"""The families of tasks as text. What has not changed reuses the text of the previous scrape: with 100,000 samples,
+prometheus_client would take seconds for each scrape.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ class Scraped(Protocol):
     """Knows the clients."""
 
     def interval(self) -> float:
-        """Seconds between two scrapes of the client that waits for longest."""
+        """The longest interval in seconds between two scrapes of one client."""
 
 
 _NONE: frozenset[str] = frozenset()
 
 AGAIN = 0.9
-"""After this share of the interval between scrapes, the client with the longest one has seen a new series with 0."""
+"""After this multiple of the longest interval between scrapes, every client has seen a new series with 0."""
 
 
 class TaskText:
@@ -37,7 +37,7 @@ class TaskText:
     def __init__(self, series: Series, settings: Metrics, node_id: str, scraped: Scraped) -> None:
         self._series = series
         self.exemplars = Exemplars(series, settings)
-        """For the loop, which knows of tasks."""
+        """For the loop, which knows the tasks."""
         self._scraped = scraped
         self._labels = LabelTexts(settings.worker_labels, settings.worker_histograms, node_id)
         self._bounds = sorted({*settings.buckets, float("inf")})
@@ -48,7 +48,7 @@ class TaskText:
         return "tasks"
 
     def pieces(self, now: float, *, openmetrics: bool) -> list[bytes]:
-        """Each family; nothing before the counts are known.
+        """Each family; nothing until the counts are known.
 
         :param now: by the monotonic clock.
         """
@@ -67,8 +67,8 @@ class TaskText:
 
 
 class TextFormat:
-    """One of the two formats. A series that is new is exported with 0 first, until each client has seen that: else
-    Prometheus would see no increase by what it counts first.
+    """One of the two formats. A new series is first exported as 0, until each client has seen that: otherwise
+    Prometheus would see no increase for its first counts.
     """
 
     def __init__(self, labels: LabelTexts, bounds: list[float], *, openmetrics: bool) -> None:
@@ -88,12 +88,12 @@ class TextFormat:
         self._labels: dict[Group, str] = {}
         self._changed: dict[Group, None] = {}
         self._shown: dict[Group, frozenset[str]] = {}
-        """The failures of a group that have a series of their own, if there are any."""
+        """The failures of a group that have series of their own, if there are any."""
         self._young: dict[tuple[Group, Key | None], float] = {}
-        """New groups, and new failures in a group → when they were exported first."""
+        """New groups, and new failures in a group -> when they were first exported."""
 
     def begin(self, groups: Iterable[Group]) -> None:
-        """What there is at first is exported as it is: it may have been exported before this process began."""
+        """Export the initial groups as they are: they may have been exported before this process began."""
         for group in groups:
             self._labels[group] = self._labels_of(group)
             if group.exceptions:
@@ -101,11 +101,11 @@ class TextFormat:
             self._changed[group] = None
 
     def note(self, changed: Iterable[Group]) -> None:
-        """These are to be written anew."""
+        """Have these groups written again."""
         self._changed.update(dict.fromkeys(changed))
 
     def pieces(self, now: float, interval: float) -> list[bytes]:
-        """:param interval: as `TaskText` says."""
+        """:param interval: see `Scraped.interval`."""
         for place, since in list(self._young.items()):
             if now - since < AGAIN * interval:
                 break
@@ -135,7 +135,7 @@ class TextFormat:
             family.drop(group)
 
     def _meet(self, group: Group, now: float) -> None:
-        """Note what is new in it."""
+        """Note what is new in a group."""
         exceptions, shown = group.exceptions, self._shown.get(group, _NONE)
         new: Iterable[Key | None] = exceptions - shown
         if group not in self._labels:
@@ -147,7 +147,7 @@ class TextFormat:
             self._young.update(((group, key), now) for key in new)
 
     def _numbers(self, group: Group) -> dict[Key, int]:
-        """As they are now: the loop may count on meanwhile."""
+        """The numbers as they are now: the loop may continue counting meanwhile."""
         return dict.fromkeys(group.numbers, 0) if (group, None) in self._young else group.numbers.copy()
 
     def _write(self, group: Group) -> None:
@@ -163,7 +163,7 @@ class TextFormat:
             family.set(group, self._counter(family, labels, value / 1e6 if family.metric is SKEW else value, ""))
 
     def _write_tasks(self, groups: list[Group]) -> None:
-        """Most of a page: one family after the other, since that takes half as long as one group after the other."""
+        """Writes most of a page: one family after the other, which takes half as long as one group after the other."""
         if not groups:
             return
         labels = [f"{self._labels[group][:-1]}}} " for group in groups]
@@ -200,7 +200,7 @@ class TextFormat:
         return f"{family.sample}{inner}{shown}{behind}" + (created and f"{family.created}{inner}{created}")
 
     def _created(self, created: float | None) -> str:
-        """The end of the lines that say since when; only OpenMetrics knows them."""
+        """The end of the lines with the time of creation; only OpenMetrics has them."""
         return f"{created:.3f}\n" if self._openmetrics and created is not None else ""
 
     def _histogram(
@@ -212,7 +212,7 @@ class TextFormat:
         exemplars: Mapping[Key, Exemplar],
     ) -> str:
         bounds, texts = self._bounds, self._bound_texts
-        if others := numbers.keys() - self._usual:  # that were in use before
+        if others := numbers.keys() - self._usual:  # bounds that were configured before
             texts = texts | {bound: _go(bound) for bound in others if isinstance(bound, float)}
             bounds = sorted(texts)
         totals = list(accumulate(numbers.get(bound, 0) for bound in bounds))

@@ -49,7 +49,7 @@ from ha_monitor.version import __version__
 BATCH_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 SURVEY_TIME = 10.0
-"""Most seconds that a survey takes, mostly waiting for the workers' answers."""
+"""Seconds that a survey takes at most, mostly waiting for the workers' answers."""
 
 
 class Telemetry:
@@ -63,19 +63,20 @@ class Telemetry:
         :param warn: writes a line, given its event and fields.
         """
         self.counting = bool(config.http.listen)
-        """Whether anybody could ask."""
+        """Whether metrics are served, so that somebody could ask."""
         self.health = Health(clock, config.http.stalled_after, config.store.lease)
         self.series = Series(config.metrics)
         """What this instance has counted."""
         self.fleet: Watched | None = None
-        """The view of the fleet from the last time this instance performed the leader's duties."""
+        """The fleet as seen when this instance last performed the leader's duties."""
         self.incidents: Sequence[Incident] = ()
-        """Those that are not over, as of this instance's last look at what is wrong."""
+        """Incidents that are not over, as of this instance's last look at what is wrong."""
         self.schedules: Sequence[Judgement] = ()
-        """As they were judged last."""
+        """The schedules as last judged."""
         self.waited_in: Sequence[str] = ()
-        """Names of the queues in which tasks wait, as producers tell, since this instance leads: also of those that no
-        worker ever consumed."""
+        """Names of the queues in which tasks wait, as producers report, since this instance leads; including queues
+        that no worker ever consumed.
+        """
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -83,7 +84,7 @@ class Telemetry:
         self._count_losses = config.workers.count_losses
         self._survey_interval = config.metrics.survey_interval
         self.consumed: Mapping[str, str] = {}
-        """The one queue that a worker consumes, or an empty text for several, by nodename: as the last survey says."""
+        """The only queue that a worker consumes, or an empty text for several, by nodename: as of the last survey."""
         self._survey: tuple[float, Survey] | None = None
         self.not_served: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
         """Refused HTTP clients, by reason."""
@@ -91,11 +92,11 @@ class Telemetry:
         """Parts left out of scrapes."""
         self._broken = RateLimited(clock, lambda reason, times: warn("metrics-incomplete", reason=reason, times=times))
         self.batches = Histogram(BATCH_SECONDS.name, BATCH_SECONDS.meaning, buckets=BATCH_BUCKETS, registry=None)
-        """Seconds from handing a batch over until it is merged, announced and acknowledged."""
+        """Seconds from sending a batch until it is merged, announced and acknowledged."""
         self.registry = CollectorRegistry()
         families = _Families(self, stats, config)
         for collector in (ProcessCollector(registry=None), self.batches, *families.collectors()):
-            # Two fleets under one Prometheus are told apart by it, whatever their jobs are called.
+            # The label tells two fleets under one Prometheus apart, whatever their jobs are called.
             labelled = Labelled(collector, {NODE_ID: config.node_id})
             self.registry.register(Guarded(labelled, self.broken))
 
@@ -111,7 +112,7 @@ class Telemetry:
     def leads(self, until: float, *, followed: bool) -> None:
         """This instance leads.
 
-        :param until: when its lease ends, by the monotonic clock.
+        :param until: when its lease expires, by the monotonic clock.
         :param followed: it has just become the leader after another one.
         """
         self.lease.hold(until, followed=followed)
@@ -119,7 +120,7 @@ class Telemetry:
     def watched(self, fleet: Watched) -> None:
         """This instance has performed the leader's duties.
 
-        :param fleet: as it is then.
+        :param fleet: its state then.
         """
         self.fleet = fleet
         if self._count_losses:
@@ -180,7 +181,7 @@ class _Families:
         self._telemetry = telemetry
         self._stats = stats
         self._settings = config.metrics
-        # Celery's is read from a file, which takes as long as all other metrics of the instance.
+        # Celery's version is read from a file, which takes as long as all other metrics of the instance.
         self._versions = [__version__, platform.python_version(), metadata.version("celery")]
 
     def collectors(self) -> Iterator[Collector]:

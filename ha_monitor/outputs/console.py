@@ -21,7 +21,7 @@ def console_renderer(colors: bool, encoding: str = "utf-8") -> Callable[[dict[st
     render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=16, sort_keys=False)
 
     def rendered(fields: dict[str, Any]) -> bytes:
-        # Texts of several lines follow below, indented, so that none of their lines looks like one of the log.
+        # Texts of several lines follow below, indented, so that none of their lines looks like a line of the log.
         below = [str(text) for key in ("exception", "traceback") if (text := fields.pop(key, None))]
         ordered = {key: fields.pop(key) for key in ("timestamp", "level", "event", *_SHOWN) if key in fields}
         ordered |= {key: value for key, value in fields.items() if key not in _HIDDEN}

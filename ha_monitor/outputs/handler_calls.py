@@ -1,4 +1,4 @@
-"""Calls the handlers for the items of the outbox, and says what is to be done about those that fail."""
+"""Calls the handlers for the items of the outbox, and decides what happens after failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_BACKOFF = 3600.0
 ABSENT_FOR = 3600.0
 """Seconds after an event for which another instance may have a handler that this one lacks, as during a rollout."""
 ABSENT_BACKOFF = 15.0
-"""Seconds until another instance may try."""
+"""Seconds until another instance may try the call."""
 
 
 class Outcome(msgspec.Struct):

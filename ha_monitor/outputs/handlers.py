@@ -24,7 +24,7 @@ class Handler(NamedTuple):
     """One function, and its event types."""
 
     name: str
-    """Module and function, or the variable that holds it: by this name a retry finds it, on any instance."""
+    """Module and function, or the variable that holds it: a retry finds the handler by this name, on any instance."""
     types: frozenset[str]
     function: Callable[..., object]
 
@@ -51,7 +51,7 @@ def load_handlers(modules: Sequence[str]) -> list[Handler]:
     if modules and str(HANDLERS) not in sys.path:
         sys.path.append(str(HANDLERS))
     for name in modules:
-        # The code is the user's: it may raise anything, when it is imported and when it is looked at.
+        # The code is the user's: it may raise anything, when it is imported and when it is inspected.
         try:
             module = importlib.import_module(name)
         except BaseException as error:
@@ -90,10 +90,10 @@ def _handlers_of(name: str, module: object) -> list[Handler]:
 
 
 def _mark_of(value: object) -> tuple[str, ...]:
-    """The event types that `on` has given to it."""
+    """The event types that `on` has given to a function."""
     try:
         mark = getattr(value, ATTRIBUTE, None)
-    except BaseException:  # as by a proxy of something that is not there yet, such as Flask's current_app
+    except BaseException:  # as from a proxy whose object does not exist yet, such as Flask's current_app
         return ()
     # Some objects have a value for any name.
     return mark if type(mark) is tuple else ()
@@ -101,7 +101,7 @@ def _mark_of(value: object) -> tuple[str, ...]:
 
 def _importable_name(function: object) -> str:
     """The module and the name in it that lead to a function, wherever it was found; empty if none do, as for a lambda,
-    for what a function returned, and for a functools.partial.
+    a function that another one returned, and a functools.partial.
     """
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if type(module) is not str or type(name) is not str:
@@ -113,7 +113,7 @@ def _importable_name(function: object) -> str:
 
 
 def _is_deferred(function: Callable[..., object]) -> bool:
-    """Whether a call only returns something that runs later."""
+    """Whether a call returns something that only runs later."""
     return any(
         inspect.iscoroutinefunction(one) or inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
         for one in (function, type(function).__call__)
@@ -131,7 +131,7 @@ class HandlerCode:
 
     def __init__(self) -> None:
         self._imported: dict[Path, bytes] = {}
-        """Digests of the files of these modules, and of those that they imported."""
+        """Digests of the files of these modules, and of the modules that they imported."""
 
     def load(self, modules: Sequence[str]) -> list[Handler]:
         """See `load_handlers`."""
@@ -159,7 +159,7 @@ def _file_of(module: str) -> Path | None:
 def _digest(file: Path) -> bytes:
     try:
         return hashlib.sha256(file.read_bytes()).digest()
-    except (OSError, ValueError):  # ValueError: no name of a file
+    except (OSError, ValueError):  # ValueError: not a valid file name
         return b""
 
 
@@ -174,7 +174,7 @@ class Handlers:
 
     @property
     def types(self) -> frozenset[str]:
-        """The event types that any of them is for."""
+        """The event types that any handler is for."""
         return frozenset[str]().union(*(handler.types for handler in self._handlers))
 
     def due(self, entry: Entry) -> list[Handler]:
@@ -199,6 +199,6 @@ class Handlers:
 def _text_of(error: BaseException) -> str:
     try:
         text = str(error)
-    except BaseException:  # from a __str__ of the user
+    except BaseException:  # from the user's own __str__
         text = "no text available"
     return f"{type(error).__name__}: {text}"

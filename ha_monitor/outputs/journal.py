@@ -1,4 +1,4 @@
-"""Lines to journald by its native protocol, so that they can be found by field.
+"""Lines to journald by its native protocol, so that they can be searched by field.
 
 The protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/
 """
@@ -21,7 +21,7 @@ SOCKET = "/run/systemd/journal/socket"
 RETRY_EVERY = 0.1
 """Seconds between attempts while journald is unavailable."""
 GIVE_UP_AFTER = 10.0
-"""Seconds for which that is tried: a restart of journald takes less, and the watchdog would not wait for much more."""
+"""Seconds after which it gives up: a restart of journald takes less, and the watchdog would not wait much longer."""
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -30,8 +30,9 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 class JournalOutput:
     """Sends each line as one entry of the journal.
 
-    MESSAGE is the line; PRIORITY and the fields that begin with HA_ are its index. If journald is slow the socket
-    blocks; while it restarts, sending is retried: nothing is dropped. An instance cannot go on without it.
+    MESSAGE is the line; it can be searched by PRIORITY and the fields that begin with HA_. If journald is slow, the
+    socket blocks; while journald restarts, sending is retried: nothing is dropped. An instance cannot continue without
+    it.
     """
 
     def __init__(self, clock: Clock, path: str = SOCKET, identifier: str = "ha-monitor") -> None:
@@ -41,7 +42,7 @@ class JournalOutput:
         self._socket: socket.socket | None = None
 
     def write(self, lines: list[Line]) -> None:
-        """:raises OutputLost: if journald is away for :data:`GIVE_UP_AFTER`."""
+        """:raises OutputLost: if journald is unavailable for :data:`GIVE_UP_AFTER`."""
         for line in lines:
             self._send(self._entry(line))
 
@@ -72,7 +73,7 @@ class JournalOutput:
                 if error.errno in _TOO_LARGE:
                     self._send_large(entry)
                     return
-                # journald restarts: its socket is kept by systemd, but may be gone for a moment.
+                # journald is restarting: systemd keeps its socket, but it may be missing for a moment.
                 self._close()
                 now = self._clock.monotonic()
                 deadline = now + GIVE_UP_AFTER if deadline is None else deadline
@@ -81,7 +82,7 @@ class JournalOutput:
                 self._clock.sleep(RETRY_EVERY)
 
     def _send_large(self, entry: bytes) -> None:
-        """Send it as a sealed memory file, as the protocol requires if a datagram cannot hold the entry."""
+        """Send the entry as a sealed memory file, as the protocol requires if it does not fit into a datagram."""
         memory = os.memfd_create("journal-entry", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             view = memoryview(entry)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ha_monitor.store.outbox import OutboxItem
 
 MAX_LINE = 48 * 1024
-"""Bytes. journald splits what is longer."""
+"""Bytes. journald splits longer lines."""
 _SHORTENED = ("data", "args", "kwargs", "result", "traceback", "exception")
 _KEPT = (4096, 1024, 256)
-"""Characters. The first limit suffices unless each takes several bytes."""
+"""Characters. The first limit is enough unless characters take several bytes each."""
 
 
 class Identity(NamedTuple):
@@ -106,7 +106,7 @@ class EventLine(Struct, omit_defaults=True, gc=False):
 
 
 _FIELDS = {field.name: field.in_line or field.name for field in FIELDS if field.name != "since"}
-"""The event's own fields, and what they are called in the line, whose `pid` is the monitor's."""
+"""The event's own fields, and their names in the line, in which `pid` is the monitor's."""
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -117,14 +117,14 @@ def _encode(value: Any) -> bytes:
 
 
 class Witness(Protocol):
-    """Wants to know what is announced."""
+    """Is notified of announcements."""
 
     def note(self, items: Sequence[OutboxItem]) -> None:
-        """:param items: whose lines are written, if they have any."""
+        """:param items: items whose lines are written, if they have any."""
 
 
 class EventLines:
-    """Writes the lines of what is announced."""
+    """Writes the lines of announced items."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class EventLines:
     ) -> None:
         """
         :param render: writes lines for people instead of JSON.
-        :param witness: is told of the items whose lines are written.
+        :param witness: is notified of the items whose lines are written.
         """
         self._output = output
         self._identity = identity
@@ -169,7 +169,7 @@ def fields_of(line: EventLine) -> dict[str, Any]:
 
 
 def _indexed(text: bytes, line: EventLine) -> Line:
-    """A line with the fields that it can be found by."""
+    """A line with the fields by which it can be searched."""
     return Line(
         text,
         line.level,
@@ -186,7 +186,7 @@ def _indexed(text: bytes, line: EventLine) -> Line:
 def build_line(item: OutboxItem, identity: Identity, timestamp: str) -> EventLine:
     """The line of an outbox item.
 
-    :param timestamp: now, as `iso_time` gives it.
+    :param timestamp: now, as `iso_time` returns it.
     """
     entry = item.entry
     event = entry.event
@@ -225,7 +225,7 @@ def _add_task(line: EventLine, event: Event, facts: Facts) -> None:
         line.error_group = group_id(facts.name, event.fingerprint)
     if facts.queue is not None:
         line.queue = facts.queue
-    # Only an end has the run's duration.
+    # Only an end has the duration of the run.
     if line.event in RUNTIME_TYPES and line.runtime is UNSET and event.time is not None:
         runtime = elapsed(facts, int(event.time * 1e6))
         line.runtime = UNSET if runtime is None else runtime
@@ -260,7 +260,7 @@ def encode_line(line: EventLine) -> bytes:
 
 
 def _shorten(line: EventLine, name: str, kept: int) -> bool:
-    """Truncate a field to this many characters; whether it was longer."""
+    """Truncate a field to so many characters; returns whether it was longer."""
     value = getattr(line, name)
     if value is UNSET:
         return False

@@ -1,4 +1,4 @@
-"""The program's own log events: lines of the same form, by structlog."""
+"""The program's own log events, as lines of the same form, by structlog."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Threshold:
 
     @contextmanager
     def changing(self, level: LogLevel) -> Iterator[None]:
-        """Change the level at the end; until then what either of both lets through is written, so that a change to a
-        higher level is logged as well."""
+        """Change the level at the end; until then, lines are written that either level allows, so that a change to a
+        higher level is logged, too."""
         self.level = min(self.level, level, key=_LEVELS.__getitem__)
         try:
             yield
@@ -96,7 +96,7 @@ def make_logger(
 
 
 class _OutputLogger:
-    """What structlog calls at the end of its chain."""
+    """The object that structlog calls at the end of its chain."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

@@ -34,7 +34,7 @@ class Output(Protocol):
         """Write the lines, in order; returns when the kernel or journald has them. Blocks if the reader is slow:
         nothing is dropped.
 
-        :raises OutputLost: if nobody takes them any more.
+        :raises OutputLost: if nobody reads them any more.
         """
 
 

@@ -1,1 +1,1 @@
-"""The shared record in Redis: what every instance knows together."""
+"""The shared record in Redis: what all instances know together."""

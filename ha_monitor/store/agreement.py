@@ -1,7 +1,7 @@
-"""Whether the records of tasks and the indexes beside them agree: for `check --store`, and for tests after each fault.
+"""Checks whether the task records and the indexes agree: for `check --store`, and for tests after each fault.
 
-Reads only, in steps of some milliseconds. Instances go on meanwhile, so what does not agree is looked at again: only
-what stays so is told.
+Reads only, in steps of some milliseconds. Instances keep running meanwhile, so each disagreement is checked again: only
+lasting ones are reported.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from ha_monitor.store.worker_runs import MOST_ABANDONED
 AT_ONCE = 100
 """Records that one round trip reads."""
 SCANNED_AT_ONCE = 500
-"""Keys, or entries of an index, that one call goes through."""
+"""Keys, or entries of an index, that one call scans."""
 MOST_WAITS, MOST_OPEN = 1_000_000, 1_000_000
-"""Entries of an index from which on a task may be missing in it, as `lua/tables.lua` has them."""
+"""Entries of an index above which a task may be missing from it, as in `lua/tables.lua`."""
 RENAMED = 10
-"""Tasks that may have left a full list since, as they turned out to have another name."""
+"""Tasks that may have been removed from a full list since, because they turned out to have another name."""
 MOST_TOLD = 1000
-"""Disagreements that are told of."""
+"""Disagreements that are reported."""
 LOOKS, PAUSE = 3, 0.5
-"""How often what does not agree is looked at again, and seconds before that."""
+"""How often a disagreement is checked again, and seconds before that."""
 
 Progress = Callable[[int, int], None]
-"""Is told how many keys and entries were looked at, and about how many there are."""
+"""Gets the number of keys and entries checked so far, and about how many there are."""
 
 
 class Disagreement(NamedTuple):
-    """What an index says of a task, against its record."""
+    """What an index says about a task, against its record."""
 
     task_id: str
     what: str
-    """`not in ended-badly, though it ended badly`."""
+    """Such as `not in ended-badly, though it ended badly`."""
     in_list: str = ""
-    """The list that it is in and should not be."""
+    """The list that contains the task and should not."""
 
 
 class Agreement:
-    """Goes through all records and indexes. Each method raises `StoreUnavailable`."""
+    """Checks all records and indexes. Each method raises `StoreUnavailable`."""
 
     def __init__(
         self, connection: StoreConnection, keys: Keys, clock: Clock, *, failure_ttl: float, keeps_open: bool
@@ -67,14 +67,14 @@ class Agreement:
         self._by_task = (keys.ended_badly, keys.waits, keys.open, keys.open_since)
         """The indexes whose entries are ids of tasks."""
         self.records = 0
-        """How many records were read."""
+        """Records read so far."""
         self.entries = 0
-        """How many entries of indexes were read."""
+        """Entries of indexes read so far."""
         self.is_cut = False
-        """Whether it stopped, since so many do not agree."""
+        """Whether the check stopped early, because of too many disagreements."""
 
     def disagreements(self, progress: Progress) -> list[Disagreement]:
-        """All that do not agree, at most a thousand."""
+        """All disagreements, at most a thousand."""
         indexes = (*self._by_task, self._keys.abandoned)
         total = sum(self._call_all(("DBSIZE",), *(("ZCARD", key) for key in indexes)))
         found: list[Disagreement] = []
@@ -93,7 +93,7 @@ class Agreement:
 
     def _tell(self, progress: Progress, total: int) -> None:
         done = self.records + self.entries
-        progress(done, max(total, done + 1))  # how many entries lists have is not known before
+        progress(done, max(total, done + 1))  # the number of entries in lists is not known beforehand
 
     def _again(self, before: Sequence[Disagreement]) -> list[Disagreement]:
         suspects: dict[str, dict[str, None]] = {}
@@ -113,7 +113,7 @@ class Agreement:
         return set(map(_text, self._call("LRANGE", in_list, 0, -1)))
 
     def _all_ids(self, progressed: Callable[[], None]) -> Iterator[tuple[list[str], str]]:
-        """Ids of tasks that have a record, or are in an index, and the list they are in; most of them several times."""
+        """Ids of tasks that have a record or are in an index, and the list that they are in; most several times."""
         prefix = self._keys.task("").encode()
         for found in self._scan("SCAN", "MATCH", self._keys.task("*")):
             ids = [_text(key.removeprefix(prefix)) for key in found]
@@ -153,9 +153,9 @@ class Agreement:
                 return
 
     def _of(self, ids: Sequence[str], in_list: str) -> list[Disagreement]:
-        """What does not agree of some tasks. One without a record is in no way wrong: it expired, and is swept.
+        """The disagreements about some tasks. A task without a record is in order: it expired, and will be swept.
 
-        :param in_list: a list that they are in; empty if none is meant.
+        :param in_list: a list that contains them; empty if none is meant.
         """
         keys = self._keys
         raw = self._call("MGET", *map(keys.task, ids))
@@ -197,17 +197,17 @@ class Agreement:
         return found
 
     def _lists_of(self, facts: Facts) -> list[str]:
-        """The lists in which a task must be, as far as they are kept."""
+        """The lists that must contain a task, as far as they are kept."""
         found = [] if facts.name is None else [self._keys.newest(facts.name)]
         return [*found, self._keys.children(facts.root_id)] if isinstance(facts.root_id, str) else found
 
     def _may_be_in(self, in_list: str, facts: Facts) -> bool:
-        """Whether a list may name a task. A record that shrank does not say which root its task had."""
+        """Whether a list may contain a task. A record that shrank does not say which root its task had."""
         is_unknown = bool(facts.marks) and in_list.startswith(self._keys.children(""))
         return is_unknown or in_list in self._lists_of(facts)
 
     def _lists(self, names: Sequence[str]) -> dict[str, frozenset[str] | None]:
-        """The ids of lists; None of one that is full, or is not kept, since it may lack any."""
+        """The ids in lists; None for one that is full or not kept, since it may lack any."""
         found: dict[str, frozenset[str] | None] = {}
         for name, size in zip(names, self._call_all(*(("LLEN", name) for name in names)), strict=True):
             most = MOST_NEWEST - RENAMED if name.startswith(self._keys.newest("")) else MOST_CHILDREN
@@ -217,7 +217,7 @@ class Agreement:
 
 
 class _Told:
-    """What a record says of the indexes in which its task must be."""
+    """What a record says about the indexes that must contain its task."""
 
     def __init__(self, facts: Facts) -> None:
         self.has_ended = facts.finish is not None
@@ -262,7 +262,7 @@ def _about_open(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
 
 
 def _left_by(member: bytes) -> str | None:
-    """The id in an entry of `abandoned`, as `lua/index/abandoned.lua` makes it; None if it is not of that form."""
+    """The id in an entry of `abandoned`, as `lua/index/abandoned.lua` makes it; None if it has another form."""
     length, _, rest = member.partition(b":")
     return _text(rest[int(length) :]) if length.isdigit() and len(length) <= 9 else None
 
@@ -277,7 +277,7 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _whole(score: bytes) -> int:
-    """A score that a script gave; 0 for one that none did, which may be endless."""
+    """A score that a script wrote; 0 for a foreign one, which may be infinite."""
     number = float(score)
     return int(number) if isfinite(number) else 0
 

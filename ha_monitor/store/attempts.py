@@ -1,4 +1,4 @@
-"""How often the handling of a message has begun that the broker had delivered before; shared by all instances."""
+"""How often the handling of a redelivered message has begun; shared by all instances."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ha_monitor.store.store import RedisStore
 KEEP = 24 * 3600
 """Seconds for which an attempt is remembered."""
 MOST_KEPT = 100
-"""Messages set aside that are kept for looking at."""
+"""Messages set aside that are kept for inspection."""
 
 
 class RedisAttempts:
-    """Counts the attempts at messages, each named by a text of its own. All raise `StoreUnavailable`."""
+    """Counts the attempts at messages, each identified by a name. Every method raises `StoreUnavailable`."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
     def begin(self, names: Sequence[str], below: int) -> list[int]:
-        """Note that the handling of messages begins, of each only if it began fewer than `below` times so far.
+        """Note that the handling of these messages begins, for each that has begun fewer than `below` times.
 
-        :returns: how often it had begun before, for each.
+        :returns: for each message how often its handling had begun before.
         """
         keys = list(map(self._store.keys.attempt, names))
         begun: list[int] = self._store.run("attempt", {"below": below, "keep": KEEP}, keys)
         return begun
 
     def succeeded(self, names: Sequence[str]) -> None:
-        """Messages were merged: how often they were begun does not matter any more."""
+        """The messages were merged: their attempts no longer matter."""
         self._store.command("DEL", *map(self._store.keys.attempt, names))
 
     def set_aside(self, name: str, entry: bytes) -> None:
-        """Keep what can be told of a message, as JSON; only the newest are kept."""
+        """Keep a report on a message, as JSON; only the newest are kept."""
         self._store.run("set_aside", {"message": name, "told": as_lua_string(entry), "most_kept": MOST_KEPT})

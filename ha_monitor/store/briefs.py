@@ -1,5 +1,5 @@
-"""Brief records, read: what is left of a task that succeeded some time ago. `lua/briefs.lua` writes them, and says what
-is in them.
+"""Reads brief records: what is left of the records of tasks that succeeded some time ago. `lua/briefs.lua` writes them,
+and documents their content.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.record import Facts
 
 SCANNED_AT_ONCE = 100
-"""Hashes of brief records, some ten in each, that one call finds."""
+"""Hashes of brief records, some ten records in each, that one call finds."""
 _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _UUID_SIZE = 16
 _FOUR = Struct(">IIII")
@@ -29,24 +29,24 @@ _generations_in = msgspec.msgpack.Decoder(list[tuple[int, int, int, int]]).decod
 
 
 class Brief(NamedTuple):
-    """A brief record, with numbers in place of its texts."""
+    """A brief record, with numbers in place of texts."""
 
     generation: int
     numbers: tuple[int, int, int]
-    """Those of name, queue and worker; 0 for none."""
+    """The numbers of name, queue and worker; 0 for none."""
     facts: Facts
-    """All but these."""
+    """All other facts."""
 
 
 class Briefs:
-    """Reads the brief records of a store. Each method raises `StoreUnavailable`."""
+    """Reads the brief records in a store. Each method raises `StoreUnavailable`."""
 
     def __init__(self, connection: StoreConnection, keys: Keys) -> None:
         self._connection = connection
         self._keys = keys
 
     def facts(self, ids: Sequence[str]) -> dict[str, Facts]:
-        """What is known of tasks that have a brief record."""
+        """The facts of tasks that have a brief record."""
         if not ids or not (generations := self._generations()):
             return {}
         for task_id in ids:
@@ -62,7 +62,7 @@ class Briefs:
         return self._with_texts(found)
 
     def all_ids(self) -> Iterator[list[str]]:
-        """The ids of all tasks that have one, and of some that had one, in small steps; some twice."""
+        """The ids of all tasks that have or had a brief record, in small steps; some twice."""
         if not self._generations():
             return
         mark = self._keys.brief("")
@@ -101,7 +101,7 @@ class Briefs:
 
 
 def _field_of(task_id: str) -> bytes:
-    """What a task is called in its hash."""
+    """The field of a task in its hash."""
     if _UUID.fullmatch(task_id):
         return UUID(task_id).bytes
     return task_id.encode("utf-8", "surrogatepass")
@@ -114,7 +114,7 @@ def _id_of(field: bytes) -> str:
 def _place_of(task_id: str) -> int:
     if _UUID.fullmatch(task_id):
         return int(sum(_FOUR.unpack(UUID(task_id).bytes))) % 2**32
-    # OpenSSL takes a while to import, and mostly there are records.
+    # OpenSSL is slow to import, and usually there are whole records.
     from hashlib import sha1  # noqa: PLC0415
 
     digest = sha1(task_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
@@ -122,8 +122,8 @@ def _place_of(task_id: str) -> int:
 
 
 def read_brief(raw: bytes, generation: int) -> Brief | None:
-    """A brief record; None if it is none of the program's making. One that has expired is told of until it is swept, an
-    eighth of `store.success_ttl` later.
+    """A brief record; None if it is foreign. An expired one is returned until it is swept, an eighth of
+    `store.success_ttl` later.
     """
     if len(raw) < _HEAD.size:
         return None

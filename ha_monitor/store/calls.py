@@ -1,6 +1,4 @@
-"""Calls of the scripts as one instance makes them: those that merge batches, of which several may be under way, and how
-any other is made.
-"""
+"""How one instance calls the scripts: those that merge batches, of which several may be in flight, and all others."""
 
 from __future__ import annotations
 
@@ -26,26 +24,26 @@ from ha_monitor.store.scripts import read_scripts
 from ha_monitor.text.visible import visible
 
 FAR = 0.05
-"""Seconds beyond which a call takes too long for several in a row."""
+"""Seconds above which a call takes too long to make several in a row."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class NotReplicated(StoreUnavailable):
-    """A call was made, and too few replicas have what it wrote."""
+    """A call was made, but too few replicas have what it wrote."""
 
     def __init__(self, replicas: int, needed: int, reply: Any) -> None:
-        """:param reply: that of the script."""
+        """:param reply: the script's."""
         super().__init__(f"Redis: {replicas} of {needed} replicas have the last write (store.min_replicas)")
         self.reply = reply
 
 
 class ScriptCalls:
-    """The connection, what each call carries of this instance, what is kept of each reply, and the way of a batch: it
-    is handed over, merged and announced. A subclass says what else the scripts are asked.
+    """The connection; what each call sends about this instance, and keeps of its reply; and the path of a batch, which
+    is sent, merged and announced. A subclass adds the calls of the other scripts.
     """
 
     _common: Mapping[str, Any]
-    """What each script that wants it is told, by the name of the option."""
+    """The common options of the scripts, by name."""
 
     def __init__(self, settings: StoreSettings, keys: Keys, counting: Counting | None, clock: Clock) -> None:
         """:param counting: None to count nothing."""
@@ -61,15 +59,15 @@ class ScriptCalls:
         self._rollbacks = RollbackMemory()
         self._recent: RecentWork[PackedBatch] = RecentWork(clock)
         self._sent: deque[PackedBatch] = deque()
-        """Batches that were handed over and whose replies were not read."""
+        """Batches in flight, whose replies were not read."""
         self._applied: deque[Any] = deque()
-        """Replies to batches that had to be read before that of another call, or what they raised."""
+        """Replies to batches, or their errors, that had to be read before the reply to another call."""
         self._replied_at = 0.0
-        """When the latest reply came, or what is under way was begun, by the monotonic clock."""
+        """When the latest reply came, or when the calls in flight began, by the monotonic clock."""
         self._trouble = ""
-        """What calls did without of which nothing was told yet."""
+        """What Redis refused in calls since it was last reported."""
         self.is_far = False
-        """Whether the latest call, batches apart, took so long that there should not be several in a row."""
+        """Whether the latest call, other than a batch, took so long that several must not be made in a row."""
         self.is_slow = False
         """See `api.Store`."""
 
@@ -83,13 +81,13 @@ class ScriptCalls:
         return self._connection.connected
 
     def dial(self) -> Dialed[None]:
-        """Connect, and hand the scripts to Redis, which forgets them at a restart. May be called in another thread.
+        """Connect, and load the scripts into Redis, which forgets them at a restart. May be called in another thread.
 
-        :raises StoreUnavailable: if Redis is away. :raises ConfigurationError: if it never could be there.
+        :raises StoreUnavailable: if Redis is unavailable. :raises ConfigurationError: if it could never be available.
         """
         connection = self._dialed = self._dialed.another()
         connection.connect()
-        # One round trip for all: a distant Redis would take longer than the lease for one each.
+        # One round trip for all: with a distant Redis, one for each would take longer than the lease.
         for script in self._scripts.values():
             connection.send("SCRIPT", "LOAD", script.source)
         for _ in self._scripts:
@@ -106,14 +104,14 @@ class ScriptCalls:
         return Dialed(use, connection.close)
 
     def connect(self) -> None:
-        """The same at once, for whoever has no loop that goes on meanwhile."""
+        """Dial and use the connection at once, for callers that have no loop to keep running meanwhile."""
         self.dial().use()
 
     def close(self) -> None:
         self._connection.close()
 
     def send_apply(self, batch: Batch) -> None:
-        """Hand a batch to Redis, without waiting for it."""
+        """Send a batch to Redis, without waiting for the reply."""
         sent = PackedBatch.of(batch)
         if not self._sent:
             self._replied_at = self._clock.monotonic()
@@ -129,12 +127,12 @@ class ScriptCalls:
         return False
 
     def receive_apply(self) -> Applied:
-        """Wait until the oldest batch handed over is merged, or its first tasks, if their records are large."""
+        """Wait until the oldest batch in flight is merged, or only its first tasks if their records are large."""
         first, raw, new, repeated, waiting, merged = self._next_applied()
         return Applied(read_items(first, raw), new, repeated, waiting, self._take_trouble(), merged)
 
     def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
-        """Note that all items below a sequence number are out, among them these events."""
+        """Note that all items below a sequence number are announced, among them these events."""
         self._progress.announce(upto)
         self._recent.announced(ids)
 
@@ -150,15 +148,15 @@ class ScriptCalls:
         self._progress.confirm_upto(upto)
 
     def flush(self) -> None:
-        """Tell Redis what has been announced, if it does not know."""
+        """Tell Redis what has been announced, unless it knows."""
         if not self._progress.is_confirmed:
             self.record_outcome(self._progress.announced, [], [], 1_000_000)
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
-        """Run a script, and return its reply: of one of the leader's, None if this instance does not lead.
+        """Run a script, and return its reply: None from a script of the leader if this instance does not lead.
 
-        :param options: what it is told besides what the store tells all, by name.
-        :param more_keys: those that it takes besides the ones that it names.
+        :param options: its options besides the common ones, by name.
+        :param more_keys: keys besides those that it names.
         """
         return self._call(script, options, more_keys)
 
@@ -181,7 +179,7 @@ class ScriptCalls:
         return reply
 
     def _next_applied(self) -> Any:
-        """The reply to the oldest batch of which it was not returned yet. Raises what it is, if it is an error."""
+        """The reply to the oldest batch whose reply was not returned yet. Raises the reply if it is an error."""
         if not self._applied:
             self._read_applied()
         reply = self._applied.popleft()
@@ -194,7 +192,7 @@ class ScriptCalls:
             self._read_applied()
 
     def _read_applied(self) -> None:
-        """Read the reply to the oldest batch without one: Redis answers in order."""
+        """Read the reply to the oldest batch in flight: Redis answers in order."""
         batch = self._sent.popleft()
         try:
             reply = self._receive("apply")
@@ -202,7 +200,7 @@ class ScriptCalls:
             self._applied.append(error)
             return
         self._applied.append(reply)
-        if batch.size and reply[-1] >= 0:  # else nothing of it is merged, and it is sent again
+        if batch.size and reply[-1] >= 0:  # otherwise nothing of it is merged, and it is sent again
             self._recent.merged(batch, batch.size)
 
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
@@ -228,7 +226,7 @@ class ScriptCalls:
             self._replicas_with(name)
             raise
         if (replicas := self._replicas_with(name)) < self.settings.min_replicas and self._is_replicated(name):
-            # Not confirmed: it is as if the call had not returned.
+            # Not confirmed: treated as if the call had not returned.
             self._connection.close()
             raise NotReplicated(
                 replicas, self.settings.min_replicas, reply[-1] if self._scripts[name].is_under_lease else reply
@@ -244,16 +242,16 @@ class ScriptCalls:
         return reply
 
     def _is_replicated(self, name: str) -> bool:
-        """Whether a call of a script counts as made only once replicas have what it wrote: also the one that gives a
+        """Whether a call of a script is confirmed only once replicas have what it wrote; also the call that grants a
         lease.
         """
         return self.settings.min_replicas > 0 and (self._scripts[name].is_under_lease or name == "register")
 
     def _replicas_with(self, name: str) -> int:
-        """How many replicas have what a call wrote; 0 if that was not asked."""
+        """How many replicas have what a call wrote; 0 if replicas were not asked."""
         return int(self._connection.receive()) if self._is_replicated(name) else 0
 
     def _take_trouble(self) -> str:
-        """What this call, or one since the last that could tell of it, did without."""
+        """What Redis refused in this call, or in one since the last that could report it."""
         trouble, self._trouble = self._trouble, ""
         return trouble

@@ -1,4 +1,4 @@
-"""One connection to Redis, and the place where redis-py's errors become the program's own."""
+"""One connection to Redis, and the place where redis-py's errors are translated into the program's own."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _SCHEMES = ("redis://", "rediss://", "unix://")
 
 
 class StoreConnection:
-    """A connection on which a command can be under way while the caller does something else.
+    """A connection on which a command can be in flight while the caller does something else.
 
-    redis-py's client object waits for each reply; its connection object, used here, keeps writing and reading
-    apart. Not thread-safe. A failure of any kind closes the connection, since a late reply would be taken for
-    that of the next command.
+    redis-py's client object waits for each reply; its connection object, which is used here, separates writing from
+    reading. Not thread-safe. A failure of any kind closes the connection, since a late reply would be taken for the
+    reply to the next command.
     """
 
     def __init__(self, settings: StoreSettings, clock: Clock | None = None) -> None:
-        """:param clock: for the sentinels, if `store.url` names some; None for the machine's own."""
+        """:param clock: for the sentinels, if `store.url` names any; None for the machine's own."""
         self._settings = settings
         self._clock = clock or SystemClock()
         self._connection: Any = None
@@ -48,11 +48,12 @@ class StoreConnection:
         self._sentinels: Sentinels | None = None
         self._watch: SentinelWatch | None = None
         self._is_greeted = False
-        """Whether the reply to the first command, HELLO, was read: that of the next one then costs no more time."""
+        """Whether the reply to the first command, HELLO, was read, which then no longer delays the next reply."""
 
     def another(self) -> StoreConnection:
-        """One to the same Redis, yet to be made. It knows of the sentinels what this one does, and the questions that
-        are under way to them are not asked twice."""
+        """A new connection to the same Redis, not yet connected. It shares this one's knowledge of the sentinels, so
+        that questions to them that are in flight are not asked twice.
+        """
         other = StoreConnection(self._settings, self._clock)
         other._sentinels = self._sentinels
         return other
@@ -62,20 +63,20 @@ class StoreConnection:
         return self._connection is not None
 
     def validate(self) -> None:
-        """See whether `store.url` could ever be used, without connecting.
+        """Check whether `store.url` could ever be used, without connecting.
 
-        :raises ConfigurationError: if not.
+        :raises ConfigurationError: if it could not.
         """
         if is_sentinel_url(self._settings.url):
             parse_sentinel_url(self._settings.url)
         else:
-            self._make()  # an object of redis-py, which connects when it is told to
+            self._make()  # an object of redis-py, which does not connect yet
 
     def connect(self) -> None:
-        """Connect anew; blocks for at most `store.timeout` at each step, before that for at most half of it until the
-        sentinels have named the primary.
+        """Connect anew. Blocks for at most `store.timeout` at each step, and before that for at most half of it until
+        the sentinels have named the primary.
 
-        :raises StoreUnavailable: if there is no usable Redis at the moment.
+        :raises StoreUnavailable: if no usable Redis is available at the moment.
         :raises ConfigurationError: if `store.url` names none that could ever be used.
         """
         self.close()
@@ -98,7 +99,7 @@ class StoreConnection:
             self._watch.close()
 
     def verify_primary(self) -> None:
-        """Leave a Redis that is not the one any more that the sentinels name, though it may still take writes.
+        """Leave a Redis that the sentinels no longer name as the primary, though it may still accept writes.
 
         :raises StoreUnavailable: if they name another one; the connection is closed.
         """
@@ -107,7 +108,7 @@ class StoreConnection:
         named = self._watch.primary()
         if named is None or named == self._primary:
             return
-        # One sentinel alone may be behind: what counts is whom the next attempt to connect would find.
+        # One sentinel alone may lag: what counts is which primary the next attempt to connect would find.
         with self._closing_on_error():
             named = self._sentinels.find()
         if named != self._primary:
@@ -115,7 +116,7 @@ class StoreConnection:
             raise StoreUnavailable(f"Redis: the sentinels name another primary now: {named[0]}:{named[1]}")
 
     def send(self, *command: Any) -> None:
-        """Write a command; its reply must be fetched by `receive`, in order.
+        """Write a command; its reply must be read by `receive`, in order.
 
         :raises StoreUnavailable: if the connection is down or breaks.
         """
@@ -125,11 +126,11 @@ class StoreConnection:
             try:
                 self._connection.send_command(*command)
             except UnicodeEncodeError:
-                # What a person typed may be no UTF-8: nothing in Redis has such a name. Nothing was sent.
+                # Typed text may not be UTF-8: nothing in Redis has such a name. Nothing was sent.
                 self._connection.send_command(*map(_as_bytes, command))
 
     def send_all(self, commands: Sequence[tuple[Any, ...]]) -> None:
-        """Write commands at once, each as `send` does.
+        """Write several commands at once, each as `send` does.
 
         :raises StoreUnavailable: if the connection is down or breaks.
         """
@@ -137,14 +138,14 @@ class StoreConnection:
             raise StoreUnavailable("not connected to Redis")
         with self._closing_on_error():
             try:
-                # As redis-py does, which looks at the type of each word once more: half of the time of a list.
+                # As redis-py does, without its check of each word's type, which takes half of the time for a list.
                 packed = b"".join(map(hiredis.pack_command, commands))
             except UnicodeEncodeError:
                 packed = b"".join(hiredis.pack_command(tuple(map(_as_bytes, command))) for command in commands)
             self._connection.send_packed_command([packed])
 
     def receive(self) -> Any:
-        """The reply to the oldest command without one; blocks for at most `store.timeout`.
+        """The reply to the oldest command in flight; blocks for at most `store.timeout`.
 
         :raises StoreUnavailable: if the connection is down, breaks, or Redis refuses the command.
         :raises LeaseLost: if a script says so.
@@ -158,8 +159,8 @@ class StoreConnection:
             return self._connection.read_response()
 
     def ask_in_turn(self, commands: Sequence[tuple[Any, ...]], at_once: int) -> Iterator[list[Any]]:
-        """The replies to commands that only read, in lists of so many; for many commands, quicker than `call_all`.
-        Redis works on the next ones while these are looked at. If not all lists are taken, the connection is closed.
+        """The replies to read-only commands, in lists of so many; faster than `call_all` for many commands. Redis works
+        on the next ones while the caller looks at these. If not all lists are taken, the connection is closed.
 
         :raises StoreUnavailable: as `send_all` and `receive` do.
         """
@@ -188,7 +189,7 @@ class StoreConnection:
             return [first, *(read() for _ in range(1, count))]
 
     def has_reply(self, within: float) -> bool:
-        """Whether a reply, or a part of one, has come, or comes within so many seconds.
+        """Whether a reply, or a part of one, has arrived or arrives within so many seconds.
 
         :raises StoreUnavailable: if the connection is down or broken.
         """
@@ -198,7 +199,7 @@ class StoreConnection:
             return bool(self._connection.can_read(timeout=within))
 
     def time_out(self) -> None:
-        """Give up a reply that has not come in time. :raises StoreUnavailable: as `receive` would."""
+        """Give up a reply that has not arrived in time. :raises StoreUnavailable: as `receive` would."""
         with self._closing_on_error():
             raise redis.exceptions.TimeoutError("Timeout reading from socket")
 
@@ -226,7 +227,7 @@ class StoreConnection:
             with translated_errors(self._settings, self._place):
                 yield
         except LeaseLost:
-            raise  # the reply was read: the connection is in order
+            raise  # the reply was read: the connection is still usable
         except BaseException:
             self.close()
             raise
@@ -238,7 +239,7 @@ class StoreConnection:
 
     def _read_greeting(self) -> None:
         self._is_greeted = True
-        with suppress(redis.exceptions.ResponseError):  # of a Redis that wants a password, or has no such command
+        with suppress(redis.exceptions.ResponseError):  # from a Redis that wants a password or does not know HELLO
             if redis_cluster.is_in_cluster(self._connection.read_response()):
                 raise _in_cluster(self._settings)
 
@@ -301,9 +302,9 @@ def _in_cluster(settings: StoreSettings) -> ConfigurationError:
 def translated_errors(
     settings: StoreSettings, place: Callable[[], str] | None = None, *, connecting: bool = False
 ) -> Iterator[None]:
-    """Turns what redis-py raises into the program's errors.
+    """Translate redis-py's errors into the program's.
 
-    :param place: says which Redis it is, once there is an error; None for the one in `store.url`.
+    :param place: returns which Redis it is, called if there is an error; None for the one in `store.url`.
     :param connecting: whether the connection is being made.
     """
 
@@ -334,7 +335,7 @@ def translated_errors(
 
 
 def refusal_in(reply: bytes, settings: StoreSettings, command: str) -> str:
-    """Why Redis refused a command, by the text of the error that a script caught."""
+    """Why Redis refused a command, from the text of the error that a script caught."""
     error = redis.exceptions.ResponseError(reply.decode("utf-8", "replace"))
     needs = rights.needs_of_store(user_of(settings.url), settings.prefix)
     return rights.explain(str(error), needs, command) or refusal_of(error, "store.url", command).text
@@ -342,7 +343,7 @@ def refusal_in(reply: bytes, settings: StoreSettings, command: str) -> str:
 
 def _explained(error: Exception, settings: StoreSettings, *, connecting: bool = False) -> Cause:
     """Why a call failed."""
-    # They know each line of each script, which takes as long as most questions.
+    # Imported here, because these modules know each line of each script, which takes as long as most questions.
     from ha_monitor.store.scripts import command_at, place_of  # noqa: PLC0415
 
     text = " ".join(str(error).split())

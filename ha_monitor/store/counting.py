@@ -1,4 +1,4 @@
-"""What an instance has counted, as it lies in Redis: read whole once a connection, and then known by the replies."""
+"""What an instance has counted, as Redis holds it: read completely after connecting, and then updated by replies."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from ha_monitor.store.results import Counting, LabelSets
 AT_ONCE = 1000
 """Counts that one call reads or restores."""
 MOVED_AT_ONCE = 250
-"""Counts that one call moves: each takes several commands."""
+"""Counts that one call moves, since each takes several commands."""
 MOST_TOLD = 500
 """Label sets that one tick adds."""
 MOST_GONE = 10
-"""Instances that never came back, of which one look tells."""
+"""Instances that never came back, returned at once."""
 
 
 class Calls(Protocol):
-    """Makes calls of Redis, and raises `StoreUnavailable`."""
+    """Calls Redis, and raises `StoreUnavailable`."""
 
     def run(self, script: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> Any:
         """Run a script under the lease."""
@@ -46,23 +46,23 @@ class RedisCounts:
         self._how: dict[str, Any] | None = None if counting is None else counting.for_scripts()
         self._changes: list[Any] = []
         self._untold: list[bytes] = []
-        """Label sets that may be missing among those of all."""
+        """Label sets that other instances may not know."""
         self.latest = 0.0
-        """When the latest label set that is known was added, as Redis has it."""
+        """When the latest known label set was added, as Redis holds it."""
         self.outdated = True
 
     @property
     def how(self) -> Mapping[str, Any] | None:
-        """What scripts are told of how to count; None for not at all."""
+        """How the scripts are to count; None for not at all."""
         return self._how
 
     def connected(self) -> None:
-        """A connection was made: what the calls of the last one have counted may be unknown."""
+        """A connection was made: what calls over the previous one have counted may be unknown."""
         self.outdated = True
         self._changes.clear()
 
     def replied(self, told: Sequence[Any]) -> None:
-        """:param told: what a reply says of what was counted (`lua/counted.lua`)."""
+        """:param told: the part of a reply about what was counted (`lua/counted.lua`)."""
         if told:
             added, changes = told
             self._changes += changes
@@ -78,7 +78,7 @@ class RedisCounts:
         return changes
 
     def read(self, between: Callable[[], None] = nothing) -> Counts:
-        self._changes.clear()  # what is counted between two calls is as new as what is read, or newer
+        self._changes.clear()  # what is counted between two calls is at most as old as what is read
         label_sets = [one for piece in self._label_sets(between) for one in piece]
         raw = list(self._fields(self.key, between))
         self.latest = max((one.added for one in label_sets), default=0.0)
@@ -133,7 +133,7 @@ class RedisCounts:
         return [as_lua_string(name) for name in self._untold[:MOST_TOLD]]
 
     def ticked(self, told: Sequence[Any]) -> LabelSets | None:
-        """:param told: how many label sets there are, and some that were added, as the tick returned them."""
+        """:param told: the number of label sets, and some that were added, as the tick returned them."""
         if not told:
             return None
         del self._untold[:MOST_TOLD]

@@ -1,4 +1,4 @@
-"""Keys in whose place there is something that is not of the program's making: named, and set aside where possible."""
+"""Keys that hold something foreign: reported, and set aside if possible."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ha_monitor.store.keys import OWN, TYPES, Keys
 from ha_monitor.text.visible import visible
 
 KEPT = 7 * 86400
-"""Seconds for which is kept what was set aside."""
+"""Seconds for which a value that was set aside is kept."""
 
 Run = Callable[[str, Mapping[str, Any], Sequence[str]], Any]
 
 
 def repair(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
-    """Set aside whatever is in place of a key, if the fleet can go on without what that held.
+    """Set aside foreign values, if the fleet can continue without what their keys held.
 
     :param run: runs a script, given its name, its options, and keys.
     :param token: of this instance; 0 if it has none.
     :returns: a sentence for each.
     :raises StoreRefused: naming a key without which announcements would be lost.
-    :raises LeaseLost: if it is this instance's own entry or outbox; entered anew, it gets others.
+    :raises LeaseLost: if it is this instance's own entry or outbox; after registering again, it has others.
     """
     wanted = {getattr(keys, name): kind for name, kind in TYPES.items()}
     wanted[counts_key] = OWN["counts"]

@@ -1,4 +1,4 @@
-"""Dead letters: calls of handlers that failed for good. What one is, and the port to those that are kept."""
+"""Dead letters: calls of handlers that failed for good. Their content, and the port to the stored ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ha_monitor.errors import reason_of
 
 
 class DeadLetter(Struct, frozen=True, kw_only=True):
-    """One of them, as JSON in Redis. Whatever a letter of another version lacks has its default."""
+    """A dead letter, as JSON in Redis. What a letter of another version lacks has its default."""
 
     time: str = ""
     """When the last call failed, ISO 8601."""
@@ -26,41 +26,41 @@ class DeadLetter(Struct, frozen=True, kw_only=True):
     host: str = ""
     event: Any = None
     task: Any = None
-    """What was known about the event's task then."""
+    """What was then known about the event's task."""
     entry: bytes = b""
     """The outbox entry that makes the call again (`outbox.retry_entry`); empty in a letter of an earlier version."""
 
 
 class KeptLetter(Struct, frozen=True):
-    """A letter that was read."""
+    """A letter that was read from the store."""
 
     id: str
-    """The same each time the handler gives up on the event."""
+    """The same each time the handler gives up on this event."""
     letter: DeadLetter
     raw: bytes
-    """As it lies in Redis."""
+    """Its text in Redis."""
 
 
 class DeadLetters(Protocol):
-    """Those that are kept. Each method raises `StoreUnavailable`."""
+    """The stored dead letters. Each method raises `StoreUnavailable`."""
 
     def newest(self) -> Iterator[KeptLetter]:
-        """All, newest first. One that is added meanwhile may make another one come twice."""
+        """All letters, newest first. If one is added meanwhile, another one may come twice."""
 
     def retry(self, kept: KeptLetter) -> bool:
-        """Have the handler called again, with all its attempts; the letter goes. False if it was gone."""
+        """Have the handler called again, with all its attempts, and delete the letter. False if it was gone."""
 
     def drop(self, kept: KeptLetter) -> bool:
-        """Forget a letter; False if it was gone."""
+        """Delete a letter; False if it was gone."""
 
 
 def letter_id(handler: str, event_id: str) -> str:
-    """The id of the letter of a handler and an event."""
+    """The id of the letter for a handler and an event."""
     return blake2b(f"{handler}\0{event_id}".encode("utf-8", "replace"), digest_size=6).hexdigest()
 
 
 def read_letter(raw: bytes) -> KeptLetter:
-    """A letter as it lies in Redis; what is none has an error that says so, and can be dropped."""
+    """Read a letter from its text in Redis; an invalid one gets an error that says so, and can be dropped."""
     try:
         letter = msgspec.json.decode(raw, type=DeadLetter)
         return KeptLetter(letter_id(letter.handler, letter.event["id"]), letter, raw)

@@ -1,5 +1,5 @@
-"""Messages about incidents on their way to the channels, as the leader keeps them in the store. Times are in seconds
-since the epoch, by the store's clock.
+"""Messages about incidents on their way to the channels, as the leader stores them. Times are in seconds since the
+epoch, by the store's clock.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from ha_monitor.store.incidents import Incident, Phase, Told
 
 Kept = TypeVar("Kept")
 HOUR = 3600.0
-"""Seconds for which it is known when a channel took a message."""
+"""Seconds for which it is remembered when a channel took a message."""
 
 
 class Part(Struct, frozen=True, array_like=True):
-    """What a message says of one incident."""
+    """What a message says about one incident."""
 
     incident: str
     phase: Phase
     number: int
-    """Which message about this incident it is for its channel; the first is 1."""
+    """The number of this message among those about this incident to its channel; the first is 1."""
     at: float = 0.0
-    """Of a resolved one: when it ended."""
+    """For a resolved incident: when it ended."""
     size: int = 0
-    """Of one that fires: its size, as the next."""
+    """For a firing incident: its size, and likewise the next."""
     members: int = 0
 
 
@@ -46,72 +46,72 @@ class Claim(Struct, frozen=True, array_like=True):
 
 
 class Taken(NamedTuple):
-    """A message that its channel has taken."""
+    """A message that its channel took."""
 
     claim: Claim
     at: float
 
 
 class Changes(NamedTuple):
-    """What the leader has to tell the store. All of it may be told again."""
+    """What the leader reports to the store. All of it may be reported again."""
 
     claimed: Sequence[Claim] = ()
     taken: Sequence[Taken] = ()
-    """Nothing happens to those whose claim is not there any more."""
+    """Ignored for messages whose claim no longer exists."""
     released: Sequence[str] = ()
-    """Ids of claims whose message nobody took: it is planned anew."""
+    """Ids of claims whose message no channel took: it is planned anew."""
     noted: Sequence[tuple[str, str, float]] = ()
-    """(incident, channel, when): that the channel is to hear of the incident, once others like it had time to join."""
+    """(incident, channel, when): the channel will be told of the incident, once similar ones have had time to join."""
     forgotten: Sequence[tuple[str, str]] = ()
-    """(incident, channel) of which nothing needs to be known any more."""
+    """(incident, channel) about which nothing needs to be known any longer."""
 
 
 class Book(NamedTuple):
-    """What is known of all deliveries."""
+    """What is known about all deliveries."""
 
     now: float
     told: Mapping[tuple[str, str], Told]
-    """By incident and channel. `times` is 0 for what is only noted."""
+    """By incident and channel. `times` is 0 for an entry that is only noted."""
     claims: Sequence[Claim]
     taken: Mapping[str, Sequence[float]]
-    """When a channel took a message, in the last hour."""
+    """When each channel took messages, in the last hour."""
 
 
 class Deliveries(Protocol):
-    """What the leader does with them. Raises as `store/api.py` says."""
+    """What the leader does with messages. Raises as `store/api.py` says."""
 
     def exchange(self, changes: Changes = Changes()) -> Book | None:  # noqa: B008 - it is immutable
-        """Tell the store, and read what it knows then. Blocks; None, and nothing is done, if this instance does not
+        """Report to the store, and read what it knows then. Blocks; None, without any effect, if this instance does not
         lead.
         """
 
 
 def told_by_channel(told: Mapping[tuple[str, str], Told], incident: str) -> dict[str, Told]:
-    """What each channel was told of an incident, for people."""
+    """What each channel was told about an incident, for people."""
     return {channel: one for (known, channel), one in told.items() if known == incident and one.times}
 
 
 def with_told(incidents: Sequence[Incident], told: Mapping[tuple[str, str], Told]) -> list[Incident]:
-    """Incidents that say what each channel was told of them."""
+    """The incidents, with what each channel was told about them."""
     return [replace(one, told=told_by_channel(told, one.id)) for one in incidents] if told else list(incidents)
 
 
 def told_by(claim: Claim, at: float) -> dict[tuple[str, str], Told]:
-    """What a channel was told once it has taken a message."""
+    """What a channel has been told once it took a message."""
     return {
         (one.incident, claim.channel): Told(at, one.phase, one.number, one.size, one.members) for one in claim.parts
     }
 
 
 def delivery_id(part: Part, channel: str) -> str:
-    """The id under which a channel is told something of an incident, however often it is tried."""
+    """The id under which a channel is told about an incident, the same for each attempt."""
     return f"{part.incident}.{channel}.{part.number}"
 
 
 def book_of(
     now: float, claims: Mapping[bytes, bytes], told: Mapping[bytes, bytes], taken: Mapping[bytes, bytes]
 ) -> Book:
-    """What is known, read from what is kept. What is broken is left out.
+    """What is known, read from the stored values. Broken ones are left out.
 
     :param claims: by id.
     :param told: by `field_of`.
@@ -125,9 +125,9 @@ def book_of(
 
 
 def read_told(told: Mapping[bytes, bytes]) -> dict[tuple[str, str], Told]:
-    """What each channel was told of each incident, or is noted for it.
+    """What each channel was told about each incident, or is noted for it.
 
-    :param told: what is kept of that, by `field_of`.
+    :param told: the stored values, by `field_of`.
     """
     known: dict[tuple[str, str], Told] = {}
     for field, raw in told.items():
@@ -138,27 +138,27 @@ def read_told(told: Mapping[bytes, bytes]) -> dict[tuple[str, str], Told]:
 
 
 def field_of(incident: str, channel: str) -> str:
-    """The name of what a channel was told of an incident, where it is kept."""
+    """The field that stores what a channel was told about an incident."""
     return f"{incident}{_MARK}{channel}"
 
 
 def entry_of(told: Told) -> bytes:
-    """What is kept of that."""
+    """The stored value."""
     return _pack(told)
 
 
 def read_entry(raw: bytes) -> Told | None:
-    """The opposite; None if it is none."""
+    """The inverse of `entry_of`; None if the value is invalid."""
     return _read(_TOLD, raw)
 
 
 def read_claim(raw: bytes) -> Claim | None:
-    """A claim as `pack_claim` made it; None if it is none."""
+    """The inverse of `pack_claim`; None if the value is invalid."""
     return _read(_CLAIM, raw)
 
 
 def pack_claim(claim: Claim) -> bytes:
-    """What is kept of it."""
+    """The stored value of a claim."""
     return _pack(claim)
 
 

@@ -1,4 +1,4 @@
-"""What the leader does with the shared record: each call is one that only the leader's token may make."""
+"""What the leader does with the shared record: each call is valid only with the leader's token."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.store.store import RedisStore
 
 MOST_LOOKS = 200
-"""Workers that one call looks at, so that none keeps Redis from its work for long."""
+"""Workers that one call looks at, so that none blocks Redis for long."""
 MOST_CALLS = 5
-"""Calls of one duty at a time, one if the store is far away; what is left is for the next time."""
+"""Calls of one duty in a row; only one if the store is far away. The rest is left for the next time."""
 
 _to_json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
 
 
 class _Silence(NamedTuple):
-    """What silence of a worker means, as `api.LeaderDuties.watch` has it."""
+    """How a worker's silence is to be judged; see `api.LeaderDuties.watch`."""
 
     may_declare_lost: bool
     together: bool
@@ -34,20 +34,20 @@ class _Silence(NamedTuple):
 
 
 class Duties:
-    """The leader's look at the fleet and at its workers. Tasks that go no further are in `stuck.py`."""
+    """How the leader watches the fleet and its workers. Tasks that make no progress are in `stuck.py`."""
 
     def __init__(self, store: RedisStore) -> None:
         self._store = store
         self.start_anew()
 
     def start_anew(self) -> None:
-        """Forget how far it was: another instance led meanwhile."""
+        """Forget the progress, because another instance led meanwhile."""
         self._watch_places: list[str] = []
         self._losses_place: list[Any] = []
         self._seen: dict[str, WorkerState] = {}
-        """The workers as they were when all had been looked at."""
+        """The workers as of the last complete round."""
         self._looked_at: dict[str, WorkerState] = {}
-        """Those that were looked at since then."""
+        """The workers looked at since then."""
 
     def watch(
         self,
@@ -59,8 +59,8 @@ class Duties:
         watermark: tuple[float, float] | None = None,
         consumes: Mapping[str, str] = NOTHING_NEW,
     ) -> Watched | None:
-        """See `api.LeaderDuties`. Of very many workers some are looked at, and the others the next times;
-        `Watched.workers` has them all.
+        """See `api.LeaderDuties`. If there are very many workers, each call looks at some; `Watched.workers` has them
+        all.
         """
         silence = _Silence(may_declare_lost, together, watermark)
         watched = self._watch_some(watching, silence, queues, consumes)
@@ -69,7 +69,7 @@ class Duties:
                 break
             more = self._watch_some(watching, silence, [], {})
             if more is None:
-                break  # another one leads since then; what was found before is in this instance's outbox
+                break  # another instance leads by now; what was found before is in this instance's outbox
             silent = watched.silent.with_others(more.silent)
             watched = more._replace(items=watched.items + more.items, silent=silent)
         return watched
@@ -123,11 +123,11 @@ class Duties:
         )
 
     def losses(self, *, report: bool = True) -> list[OutboxItem]:
-        """Find out what was lost; nothing if this instance does not lead.
+        """Compute which events were lost; empty if this instance does not lead.
 
-        Of very many processes some are looked at, and the others the next times.
+        If there are very many processes, each call looks at some.
 
-        :param report: whether it is announced and counted; else what is kept to find it is only brought up to date.
+        :param report: whether they are announced and counted; if not, only the state for finding them is updated.
         """
         items: list[OutboxItem] = []
         for _ in range(MOST_CALLS):
@@ -164,7 +164,7 @@ class Duties:
 
     @property
     def all_accounted(self) -> bool:
-        """Whether `losses` has looked at all processes, so that it begins with the first again."""
+        """Whether `losses` has looked at all processes, so that it starts with the first again."""
         return not self._losses_place
 
     def _some_losses(self, *, report: bool) -> list[OutboxItem]:

@@ -1,4 +1,4 @@
-"""Groups of errors as they are read (`queries.py`), and what a person says of them."""
+"""Groups of errors as they are read (`queries.py`), and what a person says about them."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct, field
 
 HOURS = 24
-"""Hours of which a group says how many failures there were."""
+"""Hours for which a group has its number of failures."""
 MOST_TASKS = 20
 NEW_FOR = 86_400.0
 """Seconds after its first error for which a group is new."""
 LEARNING = 600.0
-"""Seconds after the beginning of a store in which nothing is new: in an empty one, everything would be."""
+"""Seconds after the creation of a store in which nothing is new: in an empty store, everything would be."""
 _HOUR = 3_600_000_000
 
 
 class GroupState(StrEnum):
-    """What is to be thought of a group."""
+    """How a group is to be judged."""
 
     NEW = "new"
     KNOWN = "known"
     RESOLVED = "resolved"
-    """A person said so, and nothing has come since."""
+    """A person said so, and no error has come since."""
     REGRESSED = "regressed"
-    """It was resolved, and came again."""
+    """It was resolved, and an error came again."""
     IGNORED = "ignored"
-    """A person said so, for a while that is not over."""
+    """A person said so, for a time that is not over."""
 
 
 class FailedTask(NamedTuple):
-    """A task with an error of a group."""
+    """A task with an error in a group."""
 
     task_id: str
     time: float
-    """Of its last one, seconds since the epoch."""
+    """Of its last error, seconds since the epoch."""
 
 
 class ErrorGroup(NamedTuple):
@@ -45,7 +45,7 @@ class ErrorGroup(NamedTuple):
     name: str
     error_class: str
     place: str
-    """As in `events/fingerprint.py`."""
+    """See `events/fingerprint.py`."""
     state: GroupState
     failures: int
     retries: int
@@ -53,34 +53,34 @@ class ErrorGroup(NamedTuple):
     first: float
     last: float
     by_hour: tuple[int, ...]
-    """Failures in each of the last `HOURS` whole hours of the clock, that of now the last."""
+    """Failures in each of the last `HOURS` hours of the clock, the current hour last."""
     message: str
-    """That of the last error."""
+    """Of the last error."""
     tasks: tuple[FailedTask, ...]
-    """Those that had one last, the latest first, at most `MOST_TASKS`."""
+    """The tasks with the latest errors, the latest first, at most `MOST_TASKS`."""
     traceback: str
-    """The end of the last one; empty if there was none."""
+    """The end of the last traceback; empty if there was none."""
     resolved_at: float | None = None
     ignored_until: float | None = None
 
 
 class ErrorMarks(Protocol):
-    """What a person says of a group of errors. No lease is needed. Each call says whether there is such a group, and
+    """What a person says about a group of errors. Needs no lease. Each call returns whether the group exists, and
     raises `StoreUnavailable`.
     """
 
     def resolve(self, group_id: str) -> bool:
-        """Its cause is gone: what comes from now on is a regression."""
+        """Its cause was removed: an error from now on is a regression."""
 
     def ignore(self, group_id: str, seconds: float) -> bool:
-        """It is known and does not matter for so long."""
+        """It is known and does not matter for so many seconds."""
 
     def reopen(self, group_id: str) -> bool:
-        """Take back what was said of it."""
+        """Take back what was said about it."""
 
 
 class GroupFacts(Struct, frozen=True):
-    """What is kept of a group; `store/lua/error_groups.lua` says what each means. Times of errors are in µs."""
+    """The stored facts of a group; see `store/lua/error_groups.lua` for their meaning. Times of errors are in µs."""
 
     name: str = field(name="n")
     error_class: str = field(name="c")
@@ -102,7 +102,7 @@ def group_from(group_id: str, facts: GroupFacts, traceback: str, *, now: float, 
     """A group as people see it.
 
     :param now: by the store's clock, seconds since the epoch.
-    :param since: since when the store keeps groups, likewise.
+    :param since: when the store began to keep groups, likewise.
     """
     hour = int(now * 1_000_000) // _HOUR
     return ErrorGroup(

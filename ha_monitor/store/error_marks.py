@@ -1,4 +1,4 @@
-"""What a person says of groups of errors, in Redis: see `error_groups.ErrorMarks`."""
+"""What a person says about groups of errors, in Redis: see `error_groups.ErrorMarks`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ha_monitor.store.scripts import read_script
 
 
 class RedisErrorMarks:
-    """See `error_groups.ErrorMarks`. Uses a connection that is made."""
+    """See `error_groups.ErrorMarks`. Uses an open connection."""
 
     def __init__(self, connection: StoreConnection, keys: Keys) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""The other instances, as an instance finds them in Redis."""
+"""The other instances, as one instance finds them in Redis."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ha_monitor.store.packing import json_object
 from ha_monitor.store.results import Peer
 
 MOST = 100
-"""Instances that are looked at, those whose lease ends last."""
+"""Instances that are looked at: those whose leases end last."""
 
 
 def living_fellows(ask: Callable[..., list[Any]], keys: Keys, own_token: int) -> list[Peer]:
-    """The instances whose lease holds, without this one.
+    """The instances with a valid lease, without this one.
 
     :param ask: runs commands in one round trip, and returns their replies.
     """

@@ -1,6 +1,4 @@
-"""What is wrong now, one incident each, as the leader writes it and everybody reads it. Times are in seconds since the
-epoch.
-"""
+"""What is wrong now, as incidents that the leader writes and everybody reads. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -15,13 +13,13 @@ from msgspec.structs import replace
 from ha_monitor.events.model import Event
 
 MOST_INCIDENTS = 500
-"""That are kept, those that are over included."""
+"""Incidents that are kept, including those that are over."""
 MOST_SILENCES = 100
 MOST_MARKS = 100
-"""Marks of deployments that are kept, the latest."""
+"""Marks of deployments that are kept: the latest."""
 
 BEFORE = "before"
-"""The fact of an incident that says in words what changed shortly before it, such as a deployment."""
+"""The fact of an incident that says in words what changed shortly before, such as a deployment."""
 
 
 class Severity(StrEnum):
@@ -32,63 +30,63 @@ class Severity(StrEnum):
 
 
 class Phase(StrEnum):
-    """How far an incident is."""
+    """The state of an incident."""
 
     PENDING = "pending"
-    """Seen, and not yet for long enough to tell anybody."""
+    """Seen, but not yet for long enough to tell anybody."""
     FIRING = "firing"
     RESOLVED = "resolved"
 
 
 class Told(Struct, frozen=True, omit_defaults=True):
-    """What one channel has been told of an incident."""
+    """What one channel has been told about an incident."""
 
     at: float
-    """When it was told last."""
+    """When it was last told."""
     phase: Phase = Phase.FIRING
     times: int = 1
     size: int = 0
-    """That of the incident as it was told; 0 if that is not known."""
+    """The size of the incident as it was told; 0 if that is not known."""
     members: int = 0
-    """How many it had then."""
+    """How many members it had then."""
 
 
 class Incident(Struct, frozen=True, omit_defaults=True):
-    """One thing that is wrong, or was a moment ago."""
+    """One thing that is wrong, or was until recently."""
 
     id: str
-    """Of this occurrence; a flap within the group interval keeps it. Every message about it carries it."""
+    """Of this occurrence; a flap within the group interval keeps it. Every message about the incident has it."""
     kind: str
     """Such as `worker-lost`."""
     key: str
-    """What it is about, such as a nodename; empty if it is the fleet. Not to be trusted: it comes from events."""
+    """What it is about, such as a nodename; empty for the fleet. Not to be trusted: it comes from events."""
     severity: Severity
     phase: Phase
     since: float
     """When it began, as far as is known."""
     changed: float
-    """When phase or size changed last."""
+    """When phase or size last changed."""
     summary: str
-    """One sentence for people: what, how much. Not to be trusted, as `key`."""
+    """One sentence for people: what, and how much. Not to be trusted, like `key`."""
     size: int = 1
-    """How many of what it counts: tasks, workers, failures."""
+    """The number of what it counts: tasks, workers, failures."""
     facts: Mapping[str, str | int | float | None] = {}
-    """What else is known, for machines."""
+    """What else is known, for programs."""
     command: str = ""
-    """The command to go on with."""
+    """The command with which to look further."""
     cause: str | None = None
-    """The id of the incident that this one follows from: nobody is told of this one meanwhile."""
+    """The id of the incident that causes this one: meanwhile nobody is told about this one."""
     silenced_until: float | None = None
     told: Mapping[str, Told] = {}
     """By the name of the channel."""
     members: tuple[str, ...] = ()
-    """What fell together into one incident, such as the workers that were lost within a minute."""
+    """What was combined into one incident, such as the workers that were lost within a minute."""
     tasks: tuple[str, ...] = ()
-    """Ids of tasks that it is about, some of them."""
+    """Ids of some of its tasks."""
     born: float = 0.0
-    """When it was seen first."""
+    """When it was first seen."""
     quiet_since: float | None = None
-    """Since when nothing of it is seen any more, though it is not over yet."""
+    """Since when nothing of it has been seen, though it is not over yet."""
     opened: int = 0
     """How often it began to fire."""
 
@@ -98,23 +96,23 @@ class Incident(Struct, frozen=True, omit_defaults=True):
 
 
 class Silence(Struct, frozen=True):
-    """Nobody is told of some incidents for a while. They are listed all the same."""
+    """For a while nobody is told about some incidents. They are still listed."""
 
     id: str
     kind: str
     key: str
-    """`*` stands for any text; empty for all of the kind."""
+    """`*` stands for any text; empty for all keys of the kind."""
     until: float
     made: float
     why: str = ""
 
     def covers(self, incident: Incident) -> bool:
-        """Whether it is about an incident, as long as it lasts."""
+        """Whether it applies to an incident while it lasts."""
         return self.kind == incident.kind and (not self.key or fnmatchcase(incident.key, self.key.replace("[", "[[]")))
 
 
 class Mark(Struct, frozen=True):
-    """Somebody has deployed something."""
+    """Somebody deployed something."""
 
     label: str
     at: float
@@ -125,9 +123,9 @@ class IncidentChanges(NamedTuple):
 
     changed: Sequence[Incident]
     removed: Sequence[str]
-    """Ids of those that are not kept any longer."""
+    """Ids of incidents that are no longer kept."""
     events: Sequence[Event]
-    """That some opened, or are over: announced with the change, in one atomic call."""
+    """Reports that incidents opened or ended, announced with the change in one atomic call."""
 
     @property
     def is_empty(self) -> bool:
@@ -135,7 +133,7 @@ class IncidentChanges(NamedTuple):
 
 
 def with_silences(incidents: Sequence[Incident], silences: Sequence[Silence], now: float) -> list[Incident]:
-    """Incidents that say until when nobody is told of them. :param now: seconds since the epoch."""
+    """The incidents, with the time until which nobody is told about them. :param now: seconds since the epoch."""
     lasting = [one for one in silences if one.until > now]
     return [
         replace(one, silenced_until=max((two.until for two in lasting if two.covers(one)), default=None))
@@ -147,7 +145,7 @@ _RANKS = {Phase.FIRING: 0, Phase.PENDING: 1, Phase.RESOLVED: 2}
 
 
 def worst_first(incidents: Sequence[Incident]) -> list[Incident]:
-    """Those that fire first, of these what wakes somebody, of these what follows from nothing else, the oldest."""
+    """Firing ones first, among them those that wake somebody, among them root causes, among them the oldest."""
     return sorted(
         incidents,
         key=lambda one: (
@@ -162,30 +160,30 @@ def worst_first(incidents: Sequence[Incident]) -> list[Incident]:
 
 
 class IncidentList(Protocol):
-    """The incidents as anybody reads them. Blocks."""
+    """The incidents as everybody reads them. Blocks."""
 
     def incidents(self) -> list[Incident]:
-        """Those that are pending or firing, and those that were resolved a short while ago, the worst first."""
+        """Pending and firing incidents, and those that were resolved recently, the worst first."""
 
 
 class Silences(Protocol):
-    """Of whom nobody is told for a while. No lease is needed. Each call blocks, and raises `StoreUnavailable`."""
+    """Silences of incidents. No lease is needed. Each call blocks, and raises `StoreUnavailable`."""
 
     def silences(self) -> list[Silence]:
-        """Those that last, the one that ends first."""
+        """The current ones, the one that ends first coming first."""
 
     def silence(self, silence: Silence) -> bool:
-        """Add one, or replace that of its id; False if there are too many."""
+        """Add a silence, or replace the one with its id; False if there are too many."""
 
     def end(self, silence_id: str) -> bool:
-        """End one now; False if there is none of this id."""
+        """End a silence now; False if there is none with this id."""
 
 
 class Marks(Protocol):
-    """When something was deployed. No lease is needed. Each call blocks, and raises `StoreUnavailable`."""
+    """Marks of deployments. No lease is needed. Each call blocks, and raises `StoreUnavailable`."""
 
     def marks(self) -> list[Mark]:
         """The latest, newest first."""
 
     def mark(self, mark: Mark) -> None:
-        """Add one."""
+        """Add a mark."""

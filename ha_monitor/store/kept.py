@@ -1,4 +1,4 @@
-"""What Redis keeps of a task, read: `lua/saving.lua` writes it, and `lua/record.lua` says what is in it."""
+"""Reads the task records in Redis: `lua/saving.lua` writes them, and `lua/record.lua` documents their content."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ha_monitor.store.queries import KeptTask, StoryEvent
 from ha_monitor.store.record import Facts, record_of, state_of
 
 MOST_VALUES = 6
-"""Values of a record, one after the other."""
+"""Consecutive values of a record."""
 LEAST_VALUES = 2
 MOMENT_SIZE, UNKNOWN, MOST_IDS = 3, 15, 1000
 """As in `lua/story.lua` and `lua/ids.lua`."""
 _HEADS = {0xD9: 2, 0xDA: 3, 0xDB: 5}
-"""Bytes before the text, by the first of them; of a short one it is one."""
+"""Bytes before the text, by their first byte; a short text has one."""
 _TYPES: dict[int, str] = {row.code: row.type for row in TASK_EVENTS if row.code is not Code.OTHER}
 _SECONDS = Struct(f">I{ID_SIZE - 4}x")
-"""When an event was, at the beginning of its id."""
+"""The time of an event, at the beginning of its id."""
 _values_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _facts_of = msgspec.msgpack.Decoder(Facts).decode
 _Raw = msgspec.Raw
@@ -47,10 +47,10 @@ def _is_complete(facts: Facts, *, whole: bool) -> bool:
 
 
 def kept_task(task_id: str, facts: Facts, events: Iterable[tuple[int, int]], *, whole: bool) -> KeptTask:
-    """A task as those who read get it.
+    """A task as readers get it.
 
     :param events: time in µs and code of each.
-    :param whole: whether these are all.
+    :param whole: whether these are all events.
     """
     is_complete, is_reconciled = _is_complete(facts, whole=whole), facts.reconciled is not None
     story = _story_of(facts, events)
@@ -58,22 +58,22 @@ def kept_task(task_id: str, facts: Facts, events: Iterable[tuple[int, int]], *, 
 
 
 def brief_task(task_id: str, facts: Facts) -> KeptTask:
-    """A task of which there is a brief record. It had one event of each kind at most, beside custom ones."""
+    """A task with a brief record. It had at most one event of each kind, besides custom ones."""
     return kept_task(task_id, facts, _with_those_of_times([], facts), whole=True)
 
 
 class _ReadTask(KeptTask):
-    """A task of which is worked out what somebody asks for: a search looks at tens of thousands, and shows twenty."""
+    """A task that computes only what is asked for: a search looks at tens of thousands of tasks, and shows twenty."""
 
     __slots__ = ("_facts", "_heard", "_task_id", "_values")
 
     def __init__(self, task_id: str, facts: Facts, values: Sequence[Any]) -> None:
-        """:param values: those of the record; the first is not used."""
+        """:param values: the values of the record; the first is not used."""
         self._task_id, self._facts, self._values = task_id, facts, values
         self._heard = _NOT_ASKED
 
     def __getattr__(self, name: str) -> Any:
-        """What was not asked for before."""
+        """Computes an attribute when it is first asked for."""
         if name == "record":
             self.record = record_of(self._task_id, self._facts)
         elif name in ("story", "complete"):
@@ -115,7 +115,7 @@ class _ReadTask(KeptTask):
 
     @property
     def first_heard(self) -> float:
-        # A list of tasks is sorted by it again and again, while it grows.
+        # A list of tasks is sorted by this again and again while it grows.
         if self._heard == _NOT_ASKED:
             self._heard = self._first_heard()
         return self._heard
@@ -127,7 +127,7 @@ class _ReadTask(KeptTask):
         is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
         if not is_told:
             return super().first_heard
-        # The facts name the time of each event that there was.
+        # The facts have the time of each event that happened.
         times = (facts.sent, facts.received, facts.started, facts.finished)
         return min((at for at in times if at is not None and at > 0), default=0) / 1e6
 
@@ -137,7 +137,7 @@ class _ReadTask(KeptTask):
 
 
 def facts_of(raw: bytes) -> Facts | None:
-    """The facts of a record; None if it is none of the program's making."""
+    """The facts of a record; None if it is foreign."""
     return _facts_in(_values(raw))
 
 
@@ -149,11 +149,11 @@ def _facts_in(values: list[msgspec.Raw]) -> Facts | None:
 
 
 def read_kept(task_id: str, raw: bytes) -> KeptTask | None:
-    """A task as its record says; None if that is none of the program's making."""
+    """A task from its record; None if that is foreign."""
     try:
         whole = _whole_of(_SIX + raw)
     except ValueError:
-        pass  # of an earlier version, or foreign
+        pass  # from an earlier version, or foreign
     else:
         return _ReadTask(task_id, whole[0], whole)
     values = _values(raw)
@@ -171,7 +171,7 @@ def _count(values: Sequence[Any]) -> int:
 
 
 def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tuple[int, int]]:
-    """The events of a record that was brief meanwhile: also the last of each kind, as far as its facts tell."""
+    """The events of a record that was brief meanwhile, and the last of each kind, as far as its facts show them."""
     times = (facts.sent, facts.received, facts.started, facts.finished)
     codes = (Code.SENT, Code.RECEIVED, Code.STARTED, facts.finish)
     told = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
@@ -179,8 +179,8 @@ def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tu
 
 
 def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
-    """Time in µs and code of the events of a record, as `lua/story.lua` packs them beside the ids; and whether these
-    are all that there were.
+    """Time in µs and code of the events in a record, as `lua/story.lua` packs them beside the ids; and whether these
+    are all events.
     """
     try:
         ids, story = (_bytes_of(values[place]) for place in (1, 5))
@@ -198,13 +198,13 @@ def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
 
 
 def _bytes_of(packed: msgspec.Raw) -> bytes:
-    """What cmsgpack made a text of."""
+    """The bytes of what cmsgpack packed as a text."""
     raw = bytes(packed)
     return raw[_HEADS.get(raw[0], 1) :]
 
 
 def _values(raw: bytes) -> list[msgspec.Raw]:
-    """The values of a record; none if it cannot be read. How many there are it does not say."""
+    """The values of a record; empty if it cannot be read. The record does not contain their number."""
     for count in range(MOST_VALUES, LEAST_VALUES - 1, -1):
         try:
             return _values_of(bytes((0x90 | count,)) + raw)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from typing import NamedTuple
 
 FORMAT = 2
-"""Version of the layout of the keys and values; instances of two formats refuse to run together."""
+"""Version of the layout of the keys and values; instances of different versions refuse to run together."""
 
 
 class Kind(NamedTuple):
-    """What a key is."""
+    """What a key holds."""
 
     type: str
-    """As Redis calls it."""
+    """The type's name in Redis."""
     holds: str
-    """Times are in ms since the epoch, unless it says otherwise."""
+    """Times are in ms since the epoch, unless stated otherwise."""
     needed: bool = False
-    """Whether announcements would be lost with it. What is in place of any other may be set aside."""
+    """Whether announcements would be lost with it. A foreign value in place of any other key may be set aside."""
     is_number: bool = False
-    """Whether a string is a whole number."""
+    """Whether the string is a whole number."""
     number: str = ""
-    """The field of a hash without which nothing can be made of it, a whole number; empty if there is none."""
+    """The field of a hash, a whole number, without which the hash is useless; empty if there is none."""
 
 
 TYPES = {
@@ -124,7 +124,7 @@ TYPES = {
     "schedule_coverage": Kind("string", "of which times the fleet has all events, as JSON"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
-"""The keys of which there is one, by their attribute of `Keys`."""
+"""The keys that exist once, by their attribute of `Keys`."""
 
 OWN = {
     "instance": Kind(
@@ -139,19 +139,19 @@ OWN = {
     "outbox": Kind("list", "entries that the instance has yet to announce (outbox.py)", needed=True),
     "counts": Kind("hash", "what the instance has counted (counting.lua)"),
 }
-"""The keys of which each instance has one."""
+"""The keys that exist once for each instance."""
 
 NAMES = TYPES | OWN
 """All keys that scripts name."""
 
 
 class Family(NamedTuple):
-    """Keys of which there are many; what tells one from another stands behind the mark."""
+    """Keys of which there are many, told apart by what follows the mark."""
 
     mark: str
-    """What their names begin with, behind the prefix."""
+    """What their names begin with, after the prefix."""
     type: str
-    """As Redis calls it."""
+    """The type's name in Redis."""
     holds: str
 
 
@@ -191,8 +191,8 @@ FAMILIES = {
 class Keys:
     """The keys of one `node_id`.
 
-    All carry one hash tag, so they live in one slot of a Redis Cluster and a script may touch all of them.
-    What each holds, `TYPES`, `OWN` and `FAMILIES` say.
+    All have the same hash tag, so they are in one slot of a Redis Cluster and a script may use all of them.
+    `TYPES`, `OWN` and `FAMILIES` say what each holds.
     """
 
     def __init__(self, prefix: str, node_id: str) -> None:
@@ -253,16 +253,16 @@ class Keys:
         self.unfinished = self.prefix + "unfinished"
         self.interrupted = self.prefix + "interrupted"
         self.aside = self.prefix + "foreign:"
-        """Prefix of what was in place of a key and was not the program's."""
+        """Prefix of foreign values that were set aside."""
 
     def shared(self) -> dict[str, str]:
-        """The keys of which there is one, by name."""
+        """The keys that exist once, by name."""
         return {name: getattr(self, name) for name in TYPES}
 
     def for_scripts(self, token: int, counts: str) -> dict[str, str]:
         """All keys that scripts name, by name.
 
-        :param token: of the instance whose calls these are.
+        :param token: of the calling instance.
         :param counts: the key of its counts.
         """
         return self.shared() | {"instance": self.instance(token), "outbox": self.outbox(token), "counts": counts}
@@ -311,7 +311,7 @@ class Keys:
         return self._one_of("attempt", name)
 
     def counts(self, name: str) -> str:
-        """:param name: the instance's, unlike its token the same after a restart."""
+        """:param name: of the instance; unlike its token, the same after a restart."""
         return self._one_of("counts", name)
 
     def _one_of(self, family: str, name: str) -> str:

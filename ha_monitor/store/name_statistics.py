@@ -1,4 +1,4 @@
-"""What was run by task name, for looking back, as it is read (`queries.py`)."""
+"""What ran, by task name, for looking back, as it is read (`queries.py`)."""
 
 from __future__ import annotations
 
@@ -12,40 +12,40 @@ from ha_monitor.events.histogram import LAST_BUCKET, quantile
 KEPT = 72 * 3600
 """Seconds for which statistics are kept."""
 BY_MINUTE = 3 * 3600
-"""Seconds for which they are kept by minute; what is older, by ten minutes."""
+"""Seconds for which they are kept by minute; older ones are kept by ten minutes."""
 RUN_TIME, WAIT = 20, 128
-"""Where the buckets begin among the keys of a cell, as in `store/lua/statistics.lua`."""
+"""The first keys of the buckets in a cell, as in `store/lua/statistics.lua`."""
 
 Cell = Mapping[int, int]
-"""Key -> count, as `store/lua/statistics.lua` keeps it."""
+"""Key -> count, as in `store/lua/statistics.lua`."""
 
 
 class Durations(NamedTuple):
-    """How long something took, in the buckets of `events/histogram.py`."""
+    """Durations, in the buckets of `events/histogram.py`."""
 
     counts: Mapping[int, int]
-    """Bucket -> how many."""
+    """Bucket -> count."""
 
     @property
     def total(self) -> int:
         return sum(self.counts.values())
 
     def quantile(self, share: float) -> float | None:
-        """Seconds below which so many of all are, known to a tenth; None if there are none."""
+        """The quantile in seconds, to within a tenth; None if there are no durations."""
         return quantile(self.counts, share)
 
 
 class NameStatistic(NamedTuple):
-    """What was run of one name in some time."""
+    """What ran under one name in some period."""
 
     name: str
     succeeded: int
     failed: int
     retried: int
     runtime: Durations
-    """Of the runs that succeeded."""
+    """Of successful runs."""
     waiting: Durations
-    """Before the latest start of each task; where clocks are wrong it is not told."""
+    """Before the latest start of each task; unknown if clocks are wrong."""
 
     @property
     def runs(self) -> int:
@@ -56,10 +56,10 @@ class NameStatistic(NamedTuple):
 def statistic_from(name: str, cells: Iterable[tuple[Cell, int]]) -> NameStatistic:
     """The sum of some cells of a name.
 
-    :param cells: each with how often it is there.
+    :param cells: each with the number of times that it occurs.
     """
     sums: defaultdict[int, int] = defaultdict(int)
-    for cell, times in cells:  # hundreds of thousands, in a list of names
+    for cell, times in cells:  # hundreds of thousands of them for a list of names
         for key, count in cell.items():
             sums[key] += count * times
     runtime: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""The entries of an outbox: what was merged and is yet to be announced."""
+"""The entries of an outbox: what was merged and must still be announced."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ha_monitor.store.record import Facts
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
-    """One entry as it lies in Redis. The scripts build entries of kind 0, Python those of kind 1."""
+    """One entry as it is stored in Redis. The scripts make entries of kind 0, Python those of kind 1."""
 
     kind: int
-    """0: the line and all handlers; 1: one handler again."""
+    """0: the line and all handlers; 1: one handler to be retried."""
     event: Event
     facts: Facts | None
-    """What is known about the event's task; None if it is about none."""
+    """What is known about the event's task; None if it belongs to none."""
     incomplete: bool
-    """The piece with the task's name never came."""
+    """The event with the task's name never came, or too many announcements of the task were waiting for events."""
     handler: str = ""
     attempt: int = 0
-    """How often the handler was called for this event so far."""
+    """How often the handler has been called for this event."""
 
 
 class OutboxItem(NamedTuple):
@@ -33,35 +33,35 @@ class OutboxItem(NamedTuple):
     sequence: int
     entry: Entry
     recovered: bool = False
-    """It comes from an outbox that was left behind, so it may have been announced before."""
+    """It comes from the outbox of another instance, so it may have been announced before."""
 
 
 _LATEST_TIME = 253_402_300_000.0
-"""Seconds since the epoch: the last that has a date."""
+"""Seconds since the epoch of the last time that has a date."""
 _decode = msgspec.msgpack.Decoder(Entry).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def read_items(first: int, raw: list[bytes], own: int | None = None) -> list[OutboxItem]:
-    """Entries as a script returned them.
+    """Read entries as a script returned them.
 
     :param first: sequence number of the first.
-    :param own: how many there are before those taken over from another outbox; None for all.
+    :param own: how many entries precede those taken over from another outbox; None for all.
     """
     own = len(raw) if own is None else own
     return [OutboxItem(first + index, read_entry(entry), index >= own) for index, entry in enumerate(raw)]
 
 
 def read_entry(raw: bytes) -> Entry:
-    """An entry as it lies in Redis."""
+    """Read an entry as it is stored in Redis."""
     try:
         entry = _decode(raw)
         if not (_is_time(entry.event.time) and _is_time(entry.event.fields.get("since"))):
             raise ValueError("a time that is none")
         return entry
     except ValueError as error:
-        # Written by a version that this one does not know, or by something else. It must neither stop the loop nor
-        # vanish. msgspec's own error is one of this class.
+        # Written by an unknown version or by another program. It must neither stop the loop nor vanish. msgspec's own
+        # error is a ValueError.
         event = Event(
             "outbox-entry-unreadable", blake2b(raw, digest_size=12).hexdigest(), fields={"reason": str(error)}
         )
@@ -73,8 +73,8 @@ def _is_time(value: object) -> bool:
 
 
 def retry_entry(entry: Entry, handler: str, attempt: int) -> bytes:
-    """The entry by which a handler is called again later.
+    """The entry that has a handler called again later.
 
-    :param attempt: how often it was called so far.
+    :param attempt: how often it has been called.
     """
     return _encode(Entry(1, entry.event, entry.facts, entry.incomplete, handler, attempt))

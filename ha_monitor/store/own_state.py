@@ -1,5 +1,5 @@
-"""What an instance itself knows of its part in the shared record: its lease, how far its outbox is announced, its
-confirmed calls, and what it did lately. Nothing here asks the store.
+"""What an instance itself knows about its part in the shared record: its lease, how far its outbox is announced, its
+confirmed calls, and its recent work. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -17,48 +17,48 @@ WHY_LOST = {
     "FORGOTTEN": "Redis does not know this instance any more: its keys were deleted, or Redis went back to an earlier "
     "state",
 }
-"""Why an instance has no lease any more, by the word that `lua/lease.lua` has for it."""
+"""Why an instance no longer has a lease, by the word that `lua/lease.lua` returns."""
 LONGEST = 150.0
 """Seconds for which recent work is kept: longer than anything waits in a record (`lua/tick.lua`)."""
 MOST_BYTES = 32 * 1024 * 1024
-"""Bytes of recent work: some seconds at the highest rate, and a fail-over is noticed in less."""
+"""Bytes of recent work: some seconds at the highest rate; a fail-over is noticed sooner."""
 IDS_AT_ONCE = 1000
-"""Ids that one call hands over."""
+"""Ids that one call passes to the store."""
 
 Work = TypeVar("Work")
-"""What one call has merged."""
+"""What one call merged."""
 
 
 class Lease:
-    """The one owner of what an instance knows of its lease."""
+    """The only owner of what an instance knows about its lease."""
 
     def __init__(self, clock: Clock, duration: float) -> None:
         """:param duration: seconds for which the store grants a lease."""
         self._clock = clock
         self.duration = duration
         self.token = 0
-        """The fencing token that goes with it; 0 before the first."""
+        """Its fencing token; 0 before the first."""
         self.until = 0.0
-        """When it may end, by the monotonic clock."""
+        """When the lease may expire, by the monotonic clock."""
         self._answered_at = 0.0
         self._in_contact_since: float | None = None
         self._last_contact: float | None = None
 
     def granted(self, token: int, asked_at: float) -> None:
-        """The store has given a new token and, with it, a lease.
+        """The store has given a new token and a lease with it.
 
-        :param asked_at: when it was asked, by the monotonic clock: the lease does not begin before that.
+        :param asked_at: when the store was asked, by the monotonic clock: the lease does not begin before that.
         """
         self.token = token
         self.renewed(asked_at)
 
     def renewed(self, asked_at: float) -> None:
-        """The store has renewed it. :param asked_at: as for `granted`."""
+        """The store has renewed the lease. :param asked_at: see `granted`."""
         self.until = asked_at + self.duration
         self._answered_at = self._clock.monotonic()
 
     def since_answer(self, at: float) -> float:
-        """Seconds from when the store's last answer to a registration or a tick came to a moment, which may be earlier.
+        """Seconds between the store's last answer to a registration or a tick and a moment, which may be earlier.
 
         :param at: by the monotonic clock.
         """
@@ -69,21 +69,21 @@ class Lease:
         self.until = 0.0
 
     def holds(self) -> bool:
-        """Whether it certainly still runs, by this machine's own clock."""
+        """Whether the lease certainly still holds, by this machine's own clock."""
         return self._clock.monotonic() < self.until
 
     def replied(self) -> None:
-        """The store has just replied, whatever it was asked."""
+        """The store has just replied to some call."""
         now = self._clock.monotonic()
         if self._last_contact is None or now - self._last_contact > self.duration / 2:
             self._in_contact_since = now
         self._last_contact = now
 
     def may_take_over(self) -> bool:
-        """Whether leases of others that ran out are of instances that died.
+        """Whether the expired leases of others are of instances that died.
 
-        After an outage of the store every lease has run out, and each instance is about to renew its own. Only an
-        instance that has been in contact for a whole lease may take over what another one left.
+        After an outage of the store every lease has expired, and each instance is about to renew its own. Only an
+        instance that has been in contact for a whole lease may take over the outbox of another one.
         """
         if self._in_contact_since is None or self._last_contact is None:
             return False
@@ -94,29 +94,29 @@ class Lease:
 class OutboxProgress:
     """How far the outbox of this instance is announced, and how far the store knows that.
 
-    The one owner of these sequence numbers: all items below such a number are done.
+    The only owner of these sequence numbers: all items below such a number are done.
     """
 
     def __init__(self) -> None:
         self.start_anew()
 
     def start_anew(self) -> None:
-        """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
+        """The instance has a new token, and so an empty outbox with sequence numbers from 0."""
         self.announced = 0
         self._told: deque[int] = deque()
-        """What each call that is under way tells the store."""
+        """What each call in flight tells the store."""
         self._confirmed = 0
 
     def disconnected(self) -> None:
-        """No call is under way any more."""
+        """No call is in flight any more."""
         self._told.clear()
 
     def announce(self, upto: int) -> None:
-        """All items below a sequence number are out."""
+        """All items below a sequence number are announced."""
         self.announced = max(self.announced, upto)
 
     def tell(self) -> None:
-        """A call is made that tells the store how far it is."""
+        """A call is sent that tells the store how far the outbox is announced."""
         self._told.append(self.announced)
 
     def confirm(self) -> None:
@@ -128,30 +128,30 @@ class OutboxProgress:
         self._told.popleft()
 
     def confirm_upto(self, upto: int) -> None:
-        """The store was told, by a call of its own, that all items below a sequence number are out."""
+        """A separate call has told the store that all items below a sequence number are announced."""
         self.announce(upto)
         self._confirmed = max(self._confirmed, upto)
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the store knows of all that is announced."""
+        """Whether the store knows of everything that is announced."""
         return self.announced <= self._confirmed
 
 
 class RollbackMemory:
-    """The one owner of what shows a rollback. The scripts compare (`lua/lease.lua`, `lua/register.lua`)."""
+    """The only owner of what reveals a rollback. The scripts compare it (`lua/lease.lua`, `lua/register.lua`)."""
 
     def __init__(self) -> None:
         self.calls = 0
-        """Calls under the present lease that were confirmed."""
+        """Confirmed calls under the current lease."""
         self.known = 0
-        """When the last rollback was noticed that this instance knows of, ms since the epoch; 0 if none."""
+        """When the last rollback that this instance knows of was noticed, ms since the epoch; 0 if none."""
         self._untold: Rollback | None = None
 
     def registered(self, reply: Sequence[int | list[int]]) -> None:
         """The instance has a new token, for which no call is counted yet.
 
-        :param reply: {when the last rollback was noticed, what is to be told of it if this call has found it}.
+        :param reply: {when the last rollback was noticed, what to report if this call found it}.
         """
         self.calls = 0
         self._noticed(reply)
@@ -159,14 +159,14 @@ class RollbackMemory:
     def confirmed(self, reply: Sequence[int | list[int]]) -> None:
         """A call has returned.
 
-        :param reply: {calls counted with this one, …as for `registered`}; empty if the call was not counted.
+        :param reply: {calls counted including this one, …as for `registered`}; empty if the call was not counted.
         """
         if reply:
             self.calls = _number(reply[0])
             self._noticed(reply[1:])
 
     def take(self) -> Rollback | None:
-        """What is to be told, once: a rollback that this instance was the first to notice."""
+        """A rollback that this instance was the first to notice, to be reported; each is returned once."""
         untold, self._untold = self._untold, None
         return untold
 
@@ -187,17 +187,17 @@ class _Kept(NamedTuple, Generic[Work]):
     size: int
     """Bytes, roughly."""
     ids: str
-    """Of events that were announced, with a space between them: many small texts would take three times as much."""
+    """Ids of announced events, separated by spaces: many small texts would take three times as much memory."""
     work: Work | None
 
 
 class RecentWork(Generic[Work]):
-    """The one owner of what an instance has merged and announced lately, which a store that went back gets again.
+    """The only owner of what an instance has merged and announced lately, to repeat it in a store that went back.
 
-    A store that goes back to an earlier state (`lua/rollback.lua`) loses what it had confirmed. The broker has that no
-    more either: it was acknowledged when its lines were out, and an end that waited for its name in the record is in
-    nobody's hands. So each instance keeps what it merged, as it was packed for that, and the ids of what it announced,
-    and hands both over again. The ids come first: what was announced is then left out of every outbox.
+    A store that goes back to an earlier state (`lua/rollback.lua`) loses what it had confirmed. The broker no longer
+    has it either: the messages were acknowledged when their lines were out, and an end that waited in the record for
+    its task's name is stored nowhere else. So each instance keeps what it merged, packed as it was sent, and the ids of
+    what it announced, and sends both again. The ids come first: what was announced is then left out of every outbox.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -209,18 +209,18 @@ class RecentWork(Generic[Work]):
         self._lost: deque[Work] = deque()
 
     def merged(self, work: Work, size: int) -> None:
-        """A call has returned that merged something. :param size: of it, in bytes."""
+        """A call that merged something has returned. :param size: of the work, in bytes."""
         self._keep(_Kept(self._clock.monotonic(), size, "", work))
 
     def announced(self, ids: Sequence[str]) -> None:
-        """Events are announced. :param ids: theirs."""
+        """Events were announced. :param ids: their ids."""
         if joined := " ".join(ids):
             self._keep(_Kept(self._clock.monotonic(), len(joined), joined, None))
 
     def store_went_back(self, at: int) -> None:
         """The store is known to have gone back.
 
-        :param at: when that was noticed last, ms since the epoch; 0 if never.
+        :param at: when that was last noticed, ms since the epoch; 0 if never.
         """
         if at <= self._known:
             return
@@ -231,14 +231,14 @@ class RecentWork(Generic[Work]):
 
     @property
     def is_lost(self) -> bool:
-        """Whether the store is yet to get something of it again."""
+        """Whether some of the work still has to be repeated in the store."""
         return bool(self._ids or self._lost)
 
     def hand_over(self, note: Callable[[Sequence[str]], object], merge: Callable[[Work], Work | None]) -> None:
-        """Hand over a part of what is lost; what raises is handed over again.
+        """Repeat a part of the lost work; a part whose call raises is repeated again later.
 
-        :param note: is given ids of what was announced, before anything is merged.
-        :param merge: is given what one call had merged, and returns what is left of it, or None.
+        :param note: gets ids of announced events, before anything is merged.
+        :param merge: gets what one call had merged, and returns the rest that is still to be merged, or None.
         """
         if self._ids:
             note(self._ids[0])

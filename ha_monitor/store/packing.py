@@ -1,4 +1,4 @@
-"""How bytes and batches travel to the scripts, and how JSON in Redis is read."""
+"""How bytes and batches are packed for the scripts, and how JSON in Redis is read."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 _pack = msgspec.msgpack.Encoder().encode
 _SHORT_HEADS = tuple(bytes((0xA0 | size,)) for size in range(32))
-"""What stands before a short text, by its length."""
+"""The MessagePack header of a short text, by its length."""
 _pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _number_in = msgspec.msgpack.Decoder(int).decode
 A_FACT = 8
-"""Values of the longest fact."""
+"""Values in the longest fact."""
 _MISSING = tuple((False,) * (A_FACT - size) for size in range(A_FACT + 1))
-"""What stands for what shorter ones lack, by their length: Lua's lists take much longer with holes in them."""
+"""Padding of shorter facts, by their length: Lua's lists are much slower with holes in them."""
 
 
 def as_lua_string(data: bytes) -> msgspec.Raw:
-    """Bytes in the only MessagePack type for them that Redis can read: its cmsgpack has no `bin`, but takes a
-    `str` that is not UTF-8.
+    """Bytes in the only MessagePack type that Redis can read them in: its cmsgpack has no `bin`, but accepts a `str`
+    that is not UTF-8.
     """
     size = len(data)
     if size < 32:
@@ -34,7 +34,7 @@ def as_lua_string(data: bytes) -> msgspec.Raw:
 
 
 def bytes_of(packed: msgspec.Raw) -> bytes:
-    """What `as_lua_string` was given."""
+    """The bytes that were passed to `as_lua_string`."""
     raw = bytes(packed)
     return raw[5:] if raw[0] == 0xDB else raw[1:]
 
@@ -49,24 +49,24 @@ def json_object(raw: bytes | str | None) -> dict[str, Any]:
 
 
 class PackedBatch(NamedTuple):
-    """What one call merges, as `lua/apply.lua` is given it."""
+    """What one call merges, as `lua/apply.lua` reads it."""
 
     tasks: msgspec.Raw
     workers: msgspec.Raw
     others: msgspec.Raw
     size: int
-    """Bytes of it; 0 if there is nothing to merge."""
+    """Size in bytes; 0 if there is nothing to merge."""
 
     @classmethod
     def of(cls, batch: Batch) -> PackedBatch:
-        """The facts of a batch."""
+        """A batch, packed."""
         tasks = _flat_tasks(batch.tasks)
         workers, others = _pack(batch.workers), _pack(batch.others)
         size = len(tasks) + len(workers) + len(others) if batch.tasks or batch.workers or batch.others else 0
         return cls(msgspec.Raw(tasks), msgspec.Raw(workers), msgspec.Raw(others), size)
 
     def behind(self, tasks: int) -> PackedBatch | None:
-        """What is left when so many tasks are merged; None if nothing is."""
+        """The rest after so many tasks are merged; None if there is none."""
         pieces = _pieces_of(self.tasks)
         left, place = _number_in(pieces[0]) - tasks, 1
         if left <= 0:
@@ -77,8 +77,8 @@ class PackedBatch(NamedTuple):
 
 
 def _flat_tasks(tasks: Mapping[str, list[Fact]]) -> bytes:
-    """Tasks as one list, [how many, task id, how many facts, …, task id, …], each fact as A_FACT values: the script
-    takes facts out of it in less time than Redis takes to make a list of each.
+    """Tasks as one list, [number of tasks, task id, number of facts, …, task id, …], each fact as A_FACT values: the
+    script takes facts out of it in less time than Redis needs to make a list of each.
     """
     flat: list[Any] = [len(tasks)]
     for task_id, facts in tasks.items():

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ha_monitor.store.tail import Tail
 
 MOST_WORKERS = 2000
-"""Workers that are read at most, so that the answer is there in time."""
+"""Workers that are read at most, so that the answer comes in time."""
 AT_ONCE = 100
-"""Workers that are read by one call, so that none keeps Redis from its work."""
+"""Workers that one call reads, so that none blocks Redis for long."""
 READS_ONLY = "EVAL_RO"
-"""The command for scripts that change nothing, from Redis 7.0 on."""
+"""The command for scripts that only read, from Redis 7.0 on."""
 _MOST = 2**53
 
 
@@ -38,15 +38,15 @@ class InstanceEntry(NamedTuple):
 
     token: int
     lease_left: float
-    """Seconds; negative once the lease has run out."""
+    """Seconds; negative once the lease has expired."""
     who: dict[str, Any]
     stats: dict[str, Any]
     silent: float
     """Seconds since its last sign of life."""
     outbox: int
-    """Entries that are not announced, or not known to be."""
+    """Entries that are not announced, or not known to be announced."""
     leads: bool
-    """It watches over workers and tasks for the fleet."""
+    """Whether it is the leader, which watches workers and tasks for the fleet."""
 
 
 class WorkerEntry(NamedTuple):
@@ -58,19 +58,19 @@ class WorkerEntry(NamedTuple):
     heartbeat: dict[str, Any]
     """The fields of its latest heartbeat."""
     state: str
-    """As `WorkerState.state`."""
+    """See `WorkerState.state`."""
     sends: bool = False
-    """An event shows that its process sends task events."""
+    """Whether an event proves that its process sends task events."""
     unsent: int = 0
-    """Its latest runs of which no event came: most likely it sends none."""
+    """The number of its latest runs without any event: most likely it sends none."""
     skew: float = 0.0
-    """Seconds by which its clock is ahead (negative: behind), as the leader has found out; 0 if it is about right."""
+    """Seconds by which its clock is ahead (negative: behind), as the leader has measured; 0 if it is about right."""
     online: float | None = None
-    """When it said that it had started, seconds since the epoch; None if no instance heard that."""
+    """When it sent worker-online, seconds since the epoch; None if no instance received that."""
     lost: float | None = None
-    """Of one that is lost: when an instance had heard of it before, seconds since the epoch."""
+    """For a lost worker: when an instance last heard of it, seconds since the epoch."""
     is_confirmed: bool = True
-    """As `WorkerState.is_confirmed`."""
+    """See `WorkerState.is_confirmed`."""
 
 
 class Workers(NamedTuple):
@@ -78,11 +78,11 @@ class Workers(NamedTuple):
 
     entries: list[WorkerEntry]
     more: int
-    """How many there are beside them."""
+    """How many more there are."""
 
 
 class Counts(NamedTuple):
-    """Sizes of what the instances share."""
+    """Sizes of the data that the instances share."""
 
     waiting: int
     retries: int
@@ -94,9 +94,9 @@ class Counts(NamedTuple):
 
 
 class StoreReader:
-    """A connection for reading. `connect` first; every method raises `StoreUnavailable` if Redis is away.
+    """A connection for reading. `connect` first; every method raises `StoreUnavailable` if Redis is unavailable.
 
-    What a method needs it imports itself, since a command asks one or two of the questions.
+    Each method imports what it needs, since a command asks only one or two of the questions.
     """
 
     def __init__(self, settings: StoreSettings, node_id: str) -> None:
@@ -106,9 +106,9 @@ class StoreReader:
         self._evaluate = "EVAL"
 
     def validate(self) -> None:
-        """See whether `store.url` could ever be used, without connecting.
+        """Check whether `store.url` could ever be used, without connecting.
 
-        :raises ConfigurationError: if not.
+        :raises ConfigurationError: if it could not.
         """
         self._connection.validate()
 
@@ -119,7 +119,7 @@ class StoreReader:
         self._connection.close()
 
     def verify_primary(self) -> None:
-        """Leave a Redis that is not the one any more that the sentinels name.
+        """Leave a Redis that the sentinels no longer name as the primary.
 
         :raises StoreUnavailable: if they name another one.
         """
@@ -131,12 +131,12 @@ class StoreReader:
 
     @property
     def queries(self) -> Queries:
-        """What can be asked, over this connection."""
+        """The questions that can be asked, over this connection."""
         return RedisQueries(self._connection, self._keys)
 
     @property
     def error_marks(self) -> ErrorMarks:
-        """What a person says of groups of errors, over this connection."""
+        """What a person says about groups of errors, over this connection."""
         from ha_monitor.store.error_marks import RedisErrorMarks
 
         return RedisErrorMarks(self._connection, self._keys)
@@ -150,7 +150,7 @@ class StoreReader:
 
     @property
     def schedules(self) -> RedisSchedules:
-        """What is known of schedules, over this connection."""
+        """What is known about schedules, over this connection."""
         from ha_monitor.store.redis_schedules import RedisSchedules
 
         return RedisSchedules(self._connection.call_all, self._keys)
@@ -163,13 +163,13 @@ class StoreReader:
         return RedisDeadLetters(self._connection, self._keys)
 
     def tail(self, clock: Clock) -> Tail:
-        """The tail of the fleet, over this connection; it goes on when that is made anew."""
+        """The tail of the fleet, over this connection; it continues when that is made anew."""
         from ha_monitor.store.redis_tail import RedisTail
 
         return RedisTail(self._connection, self._keys, clock, self._settings.timeout)
 
     def agreement(self, clock: Clock, *, keeps_open: bool) -> Agreement:
-        """A look at all records and indexes, over this connection.
+        """A check of all records and indexes, over this connection.
 
         :param keeps_open: whether the instances keep the index of open tasks (`stuck.enabled`).
         """
@@ -179,7 +179,7 @@ class StoreReader:
         return Agreement(self._connection, self._keys, clock, failure_ttl=ttl, keeps_open=keeps_open)
 
     def instances(self) -> list[InstanceEntry]:
-        """All instances that have not left, oldest first, including those that are dead and not yet taken over."""
+        """All instances that have not left, oldest first, including dead ones that were not taken over yet."""
         call = self._connection.call
         now = self.queries.now()
         leases = call("ZRANGE", self._keys.leases, 0, -1, "WITHSCORES")
@@ -202,9 +202,9 @@ class StoreReader:
         return entries
 
     def workers(self, late_after: float) -> Workers:
-        """The workers of which an instance has heard, by name: the `MOST_WORKERS` of which it heard last.
+        """The workers that any instance has heard of, by name: the `MOST_WORKERS` heard of last.
 
-        :param late_after: seconds of silence until a worker is late; which one is lost the leader has said.
+        :param late_after: seconds of silence until a worker is late; only the leader declares one lost.
         """
         from ha_monitor.store.scripts import read_script
 
@@ -229,7 +229,7 @@ class StoreReader:
         return Workers(sorted(found, key=lambda one: one.name), max(known, len(found)) - len(found))
 
     def _run(self, source: str, *arguments: Any) -> Any:
-        """What a script answers that changes nothing. A user who only reads may run no other."""
+        """The reply of a script that changes nothing. A user with read-only rights may run no other."""
         try:
             return self._connection.call(self._evaluate, source, *arguments)
         except StoreRefused as error:
@@ -239,7 +239,7 @@ class StoreReader:
             try:
                 found = self._connection.call(READS_ONLY, source, *arguments)
             except StoreRefused:
-                raise error from None  # it is no user who only reads: what such a one needs would not help
+                raise error from None  # not because the user is read-only: what such a user needs would not help
             self._evaluate = READS_ONLY
             return found
 
@@ -261,7 +261,7 @@ class StoreReader:
         return [json_object(entry) for entry in self._connection.call("LRANGE", key, 0, count - 1)]
 
     def server(self) -> tuple[dict[str, str], str]:
-        """What Redis says about itself (INFO); if it says nothing, nothing and why."""
+        """What Redis reports about itself (INFO); if that is forbidden, an empty result and the reason."""
         from ha_monitor.store.server_info import ASK, read_info
 
         raw = self._connection.call("EVAL", ASK, 0)
@@ -269,8 +269,8 @@ class StoreReader:
         return info, "" if info else refusal_in(raw, self._settings, "info")
 
     def sentinel_problems(self) -> list[str]:
-        """A sentence for each thing that keeps the sentinels in `store.url`, if any, from a fail-over. Needs no
-        connection.
+        """A sentence for each thing that prevents a fail-over by the sentinels in `store.url`, if there are any. Needs
+        no connection.
         """
         from ha_monitor.store.sentinel_health import problems_of
 
@@ -279,7 +279,7 @@ class StoreReader:
         return problems_of(parse_sentinel_url(self._settings.url), self._settings.timeout / 2)
 
     def info(self, server: Mapping[str, str]) -> StoreInfo:
-        """Under which settings Redis may lose what it has confirmed, and what it has dropped.
+        """Which settings may make Redis lose what it has confirmed, and how many keys it has evicted.
 
         :param server: as `server` returns it.
         """
@@ -289,21 +289,21 @@ class StoreReader:
         return store_info(server, by_sentinel=by_sentinel, waits=waits)
 
     def try_rights(self) -> None:
-        """Use once each of the rights that an instance needs, on a key that does not exist.
+        """Use each right that an instance needs once, on a key that does not exist.
 
-        :raises StoreUnavailable: naming the first right that is missing, or why Redis takes no writes.
+        :raises StoreUnavailable: naming the first right that is missing, or why Redis accepts no writes.
         """
         call, key, script = self._connection.call, f"{self._keys.prefix}none", "return 1"
         call("EVALSHA", call("SCRIPT", "LOAD", script), 1, key)
         call("EVAL", script, 1, key)
         call("GET", key)
-        # Writes nothing, since there is no such list; and refused as any write that needs memory, disk or replicas.
+        # Writes nothing, since the list does not exist; refused like any write that needs memory, disk or replicas.
         call("LPUSHX", key, "")
 
 
 def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
     record = json_object(row)
-    # cjson writes an empty table as an object.
+    # cjson encodes an empty table as an object.
     heartbeat, said = record.get("heartbeat"), record.get("said")
     fields = (heartbeat or said or {}).get("fields")
     return WorkerEntry(
@@ -321,7 +321,7 @@ def _worker(name: bytes, heard: float, row: bytes, now: float) -> WorkerEntry:
 
 
 def _number(raw: bytes | None) -> float:
-    """A number in Redis; 0 if there is none, or if it is none that the program writes."""
+    """A number in Redis; 0 if there is none, or if it is foreign."""
     try:
         value = float(raw or 0)
     except ValueError:

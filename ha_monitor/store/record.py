@@ -1,4 +1,4 @@
-"""The record of a task: its state, derived from the facts that the store merged."""
+"""The record of a task: its state, derived from the merged facts."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ class Facts(Struct, frozen=True, omit_defaults=True, gc=False):
     runtime: float | None = field(name="rt", default=None)
     exception: str | None = field(name="ex", default=None)
     fingerprint: str | None = field(name="g", default=None)
-    """Of the error of the end."""
+    """Of the error of the end that counts."""
     retry_errors: list[tuple[int, str]] = field(name="gr", default_factory=list)
-    """When the last retries for an exception were, and the fingerprints of these."""
+    """Times of the last retries for an exception, and their fingerprints."""
     queue_wait: int | None = field(name="qw", default=None)
-    """Of the event's run, in µs, as `store/lua/runs.lua` worked it out."""
+    """The wait of the event's run, in µs, as `store/lua/runs.lua` computed it."""
     marks: list[int] = field(name="sh", default_factory=list)
-    """Of the events that it had when its record shrank (`store/lua/briefs.lua`); none if it did not."""
+    """Of the events merged before the record shrank (`store/lua/briefs.lua`); empty if it did not."""
     reconciled: int | None = field(name="z", default=None)
-    """The end that was found in the result backend, until the event of it comes."""
+    """The end that was found in the result backend, until its event comes."""
 
 
 class TaskRecord(Struct, frozen=True, kw_only=True):
@@ -66,28 +66,28 @@ class TaskRecord(Struct, frozen=True, kw_only=True):
     parent_id: str | None = None
     eta: float | None = None
     worker: str | None = None
-    """The worker that received or started it last."""
+    """The worker that last received or started it."""
     retries: int = 0
     runs: int = 0
-    """How often it was started; more than retries + 1 means that it was delivered again."""
+    """How often it was started; more than retries + 1 means that it was redelivered."""
     sent: float | None = None
     received: float | None = None
     started: float | None = None
     finished: float | None = None
     runtime: float | None = None
     queue_time: float | None = None
-    """From being sent (without task-sent: received), or from a later eta, to the start of the event's run."""
+    """From when it was sent (without task-sent: received), or a later eta, to the start of the event's run."""
     exception: str | None = None
     error_group: str | None = None
-    """Of the failure, if it ended so."""
+    """Of the failure, if it failed."""
     retry_error_groups: list[str] = []
     """Of the last retries for an exception, at most five, the latest last."""
 
 
 def state_of(facts: Facts) -> State:
-    """The state that the facts stand for. What finished stays finished, whatever comes late."""
+    """The state that follows from the facts. A finished task stays finished, whatever comes late."""
     if facts.finish is not None:
-        # A later version may know more ends.
+        # A later version may know other ends.
         return end.state if (end := ENDS.get(facts.finish)) is not None else State.UNKNOWN
     closed = facts.retried_count + facts.requeued_count
     if closed > 0 and closed >= max(facts.received_count, facts.started_count):
@@ -100,12 +100,12 @@ def state_of(facts: Facts) -> State:
 
 
 def queue_time_of(facts: Facts) -> float | None:
-    """Seconds between the moment a worker could have begun the run and the moment one did."""
+    """Seconds between the moment when a worker could have started the run and its start."""
     return None if facts.queue_wait is None else facts.queue_wait / 1e6
 
 
 def runtime_of(facts: Facts) -> float | None:
-    """Seconds the last run took: as the worker measured it, else from its start to the end."""
+    """Seconds that the last run took: as the worker measured it, else from its start to the end."""
     if facts.runtime is not None:
         return facts.runtime
     end = ENDS.get(facts.finish or 0)
@@ -150,8 +150,8 @@ def record_of(task_id: str, facts: Facts) -> TaskRecord:
 
 
 def record_at(event: Event, facts: Facts) -> TaskRecord:
-    """Everything about the task of an event, for its handlers: of an end, that end and no other; of a run that came
-    after an end, not that end.
+    """Everything about the task of an event, for its handlers: for an end, that end and no other; for a run that came
+    after an end, without that end.
     """
     code = TASK_CODES.get(event.type, Code.OTHER)
     if code is Code.REJECTED and event.fields.get("requeue") is not False:
@@ -177,7 +177,7 @@ _STATES: dict[object, State] = {
     **{Code.RETRIED: State.RETRY, Code.REQUEUED: State.RETRY},
     **{"sent": State.SENT, "received": State.RECEIVED, "started": State.STARTED},
 }
-"""What an event that ends no task says of the run that it is about; texts are phases."""
+"""The state of the run that an event is about, if the event does not end the task; texts are phases."""
 
 
 def _seconds(microseconds: int | None) -> float | None:

@@ -13,28 +13,28 @@ from ha_monitor.store.connection import StoreConnection
 AT_ONCE = 100
 """Entries that one round trip reads."""
 FIELD = "definition"
-"""Of an entry: what it is. The other one, `meta`, has when it ran last."""
+"""The field of an entry that says what it is. The other one, `meta`, says when it last ran."""
 LONGEST = 100_000
-"""Bytes of a field: a longer one is none that RedBeat wrote."""
+"""Bytes of a field: RedBeat writes none longer than that."""
 
 
 class RedBeatReader:
-    """Connects for each reading: that is once in many minutes."""
+    """Connects for each reading, which is once in many minutes."""
 
     def __init__(self, settings: RedBeat) -> None:
         self._settings = settings
 
     def read(self) -> Mapping[str, Mapping[str, str]]:
-        """The entries as hashes, by their keys: those that are due at some time, at most a thousand.
+        """The entries as hashes, by their keys: those with a due time, at most a thousand.
 
-        :raises StoreUnavailable: if it cannot be read, in words that name the setting.
+        :raises StoreUnavailable: if it cannot be read; the message names the setting.
         """
         connection = StoreConnection(StoreSettings(url=self._settings.url))
         try:
             connection.connect()
             return self._read(connection)
         except (StoreUnavailable, ConfigurationError) as error:
-            # The connection is made as that to the store, which has another setting.
+            # The error names the setting of the store, whose connection code is used here.
             raise StoreUnavailable(str(error).replace("store.url", "redbeat.url"), lasting=False) from None
         finally:
             connection.close()

@@ -37,7 +37,7 @@ class RedisIncidents:
     """See `incidents.IncidentList`, `incidents.Silences` and `incidents.Marks`."""
 
     def __init__(self, commands: Callable[..., list[Any]], keys: Keys) -> None:
-        """:param commands: runs some in one round trip, over a connection that is made."""
+        """:param commands: runs commands in one round trip, over an open connection."""
         self._commands = commands
         self._keys = keys
 
@@ -51,7 +51,7 @@ class RedisIncidents:
         return worst_first(with_silences(known, list(_read(_silence_in, silences)), _seconds(time)))
 
     def kept(self) -> list[Incident]:
-        """All as the leader wrote them, without what others say of them. One that cannot be read has no kind."""
+        """All as the leader wrote them, without silences and deliveries. One that cannot be read has no kind."""
         return _kept(self._call("HGETALL", self._keys.incidents))
 
     def silences(self) -> list[Silence]:
@@ -81,7 +81,7 @@ class RedisIncidents:
 
 
 def _seconds(time: Sequence[bytes]) -> float:
-    """What TIME says, in seconds since the epoch."""
+    """The reply to TIME in seconds since the epoch."""
     return int(time[0]) + int(time[1]) / 1e6
 
 
@@ -95,7 +95,7 @@ def _incident(incident_id: bytes, raw: bytes) -> Incident:
 
 
 def _read(decode: Callable[[bytes], T], raw: Iterable[bytes]) -> Iterator[T]:
-    """Without what a later version wrote, or something else."""
+    """Leaves out what a later version wrote, and foreign values."""
     for one in raw:
         try:
             yield decode(one)

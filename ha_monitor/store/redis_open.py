@@ -11,10 +11,10 @@ from ha_monitor.store.queries import OpenPage
 FIRST_PAGE, ENTRIES_AT_ONCE = 100, 1000
 """Entries of an index that one call reads, at first and at most."""
 LONGEST_LOOK = 3_600_000
-"""The most ms by which a first look is ahead of its task, as `lua/looks.lua` has it."""
+"""The most ms by which a first look is later than its task, as in `lua/looks.lua`."""
 SLACK = 5000
-"""Ms by which a task may be newer than its entry in `open` says: that is in whole seconds, and of a sender whose clock
-is ahead it has the time by Redis's.
+"""Ms by which a task may be newer than its entry in `open` says: the entry is rounded to seconds, and for a sender
+whose clock is ahead it has the time by Redis's clock.
 """
 
 
@@ -37,8 +37,8 @@ class RedisOpenQueries:
         return found
 
     def newest_open(self, until: float | None = None, *, running: bool = False) -> Iterator[OpenPage]:
-        # What the leader has not looked at yet is in `open` by the time of its first look, a known time after the task;
-        # all else is in `open_since` by the time of the task. So the two are read side by side, newest first.
+        # A task that the leader has not looked at yet is in `open` by the time of its first look, a known time after
+        # the task; all others are in `open_since` by the time of the task. So both are read in parallel, newest first.
         least, most = self._ahead()
         seconds, microseconds = self._call("TIME")
         latest = int(seconds) * 1000 + int(microseconds) // 1000
@@ -54,13 +54,13 @@ class RedisOpenQueries:
             bound = max(new.bound, old.bound) / 1000
             yield OpenPage(self._shown(ids, is_new=walk is new, running=running), bound)
             size = min(2 * size, ENTRIES_AT_ONCE)
-        # What a leader of an earlier version has looked at is in `open` alone, by the time of its next look.
+        # Tasks that a leader of an earlier version has looked at are only in `open`, by the time of their next look.
         rest = _Walk(self._connection, self._keys.open, None, 0, least=start)
         while not rest.is_over:
             yield OpenPage(self._shown(rest.read(ENTRIES_AT_ONCE), is_new=True, running=running), None)
 
     def all_open(self) -> Iterator[list[str]]:
-        # Upwards, since what the leader looks at meanwhile gets a higher score.
+        # Upwards, since a task that the leader looks at meanwhile gets a higher score.
         walk = _Walk(self._connection, self._keys.open, None, 0, upwards=True)
         while not walk.is_over:
             yield [_text(one) for one in walk.read(ENTRIES_AT_ONCE)]
@@ -79,7 +79,7 @@ class RedisOpenQueries:
         return min(numbers), max(numbers)
 
     def _shown(self, ids: list[bytes], *, is_new: bool, running: bool) -> list[str]:
-        """Without those that come from the other index, or that have not started."""
+        """The ids without tasks of the other index, and without those that have not started."""
         for key in [self._keys.open_since] * is_new + [self._keys.waits] * running:
             if ids:
                 known = self._call("ZMSCORE", key, *ids)
@@ -88,9 +88,9 @@ class RedisOpenQueries:
 
 
 class _Walk:
-    """Goes through a sorted set by score, from the highest down or upwards. What comes or goes meanwhile moves nothing:
-    each call goes on from the last score, and where there are more of one score than it reads, from the middle of what
-    it has read.
+    """Walks through a sorted set by score, from the highest down or upwards. Entries that come or go meanwhile do not
+    disturb it: each call continues from the last score; if more entries have that score than a call reads, from the
+    middle of what it has read.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class _Walk:
         upwards: bool = False,
     ) -> None:
         """
-        :param start: the highest score; None for all, as upwards.
-        :param ahead: ms by which the scores are ahead of the tasks.
-        :param least: a score below all that are meant; None for all.
+        :param start: the highest score; None for all, as for upwards.
+        :param ahead: ms by which the scores are later than the tasks.
+        :param least: a score below all wanted ones; None for all.
         """
         self._connection = connection
         self._key = key
@@ -115,12 +115,12 @@ class _Walk:
         self._start: int | str = ends[0] if start is None else start
         self._end = ends[1] if least is None else f"({least}"
         self._passed = 0
-        """Entries of the first score that are left out."""
+        """Entries of the first score that are skipped."""
         self._read: frozenset[bytes] = frozenset()
-        """By the last call."""
+        """What the last call read."""
         self._ahead = ahead
         self.bound = float("inf")
-        """No task that it has yet to give was first heard of later: ms since the epoch; endless before the first
+        """No task that is still to be returned was first heard of later: ms since the epoch; infinite before the first
         call.
         """
         self.is_over = False

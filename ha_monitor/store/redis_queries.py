@@ -1,4 +1,4 @@
-"""Asks Redis: see `queries.py`. Reads only, and no more at once than Redis answers in some milliseconds."""
+"""Asks Redis: see `queries.py`. Reads only, and no more at once than Redis can answer in some milliseconds."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from ha_monitor.store.redis_open import RedisOpenQueries
 from ha_monitor.store.redis_workers import RedisWorkerQueries
 
 RECORDS_AT_ONCE = 100
-"""Records of tasks that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of
-errors, of five kilobytes.
+"""Task records that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of errors,
+of five kilobytes.
 """
 CALLS_UNDER_WAY = 4
-"""Calls for records that were sent and are not answered, at most: Redis may answer them one after the other."""
+"""Calls for records that are in flight, at most: Redis may answer them one after the other."""
 ENTRIES_AT_ONCE = 1000
 """Entries of an index that one call reads."""
 MOST_GROUPS = 2000
 NAMES_AT_ONCE = 100
-"""Names whose ids, or hours of names whose statistics, are asked for before the first answer is read."""
+"""Names whose ids, or hours of names whose statistics, are requested before the first answer is read."""
 ORPHANED = {11: State.SENT, 12: State.RECEIVED, 13: State.STARTED}
-"""What `ended_badly` has of an orphaned task in place of an end, as `lua/index/ended_badly.lua` writes it."""
+"""Codes for orphaned tasks in `ended_badly`, as `lua/index/ended_badly.lua` writes them."""
 _MINUTE = Struct(">dddd")
-"""What came into a queue and left it, as `lua/index/flow.lua` keeps it: a `queue_flow.Cell`."""
+"""What came into a queue and left it, as `lua/index/flow.lua` stores it: a `queue_flow.Cell`."""
 _LATEST = 4e9
 """Seconds since the epoch."""
 _group_in = msgspec.msgpack.Decoder(tuple[GroupFacts, str]).decode
@@ -55,7 +55,7 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         self._briefs = Briefs(connection, keys)
 
     def tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
-        # A record has its texts as they are, so that most of those that are not meant need not be unpacked.
+        # A record contains its texts unchanged, so most records without them need not be unpacked.
         parts = [text.encode("utf-8", "surrogatepass") for text in texts]
         records = self._records(ids)
         missing = [task_id for task_id, raw in zip(ids, records, strict=True) if raw is None]
@@ -72,7 +72,7 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return found
 
     def _records(self, ids: Sequence[str]) -> list[bytes | None]:
-        """The records as they are. A distant Redis is asked for some before the last ones have come."""
+        """The raw records. A distant Redis gets the next requests before the last replies have come."""
         calls = [ids[first : first + RECORDS_AT_ONCE] for first in range(0, len(ids), RECORDS_AT_ONCE)]
         records: list[bytes | None] = []
         sent = 0
@@ -218,7 +218,7 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return list(found)[:count]
 
     def gaps(self, since: float, until: float) -> list[Gap]:
-        # One that was kept twice, by a call that was repeated, is one.
+        # A gap that a repeated call has stored twice counts once.
         kept = set(self._call("LRANGE", self._keys.gaps, 0, -1))
         found = [gap for raw in kept if (gap := _gap(json_object(raw))) and gap.since <= until and gap.until >= since]
         return sorted(found, key=lambda gap: (gap.since, gap.until, gap.what))
@@ -281,7 +281,7 @@ def _gap(kept: dict[str, Any]) -> Gap | None:
 
 
 def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
-    """What is kept of a group of errors; None if it is gone, or not of the program's making."""
+    """The stored value of a group of errors; None if it is gone or foreign."""
     if raw is None:
         return None
     try:
@@ -291,7 +291,7 @@ def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
 
 
 def _fields(first: int, behind: int) -> dict[int, frozenset[bytes]]:
-    """Hour -> its fields that may have a cell which is in a range of minutes since the epoch."""
+    """Hour -> its fields that may have a cell in a range of minutes since the epoch."""
     found = {}
     for hour in range(first // 60, (behind - 1) // 60 + 1):
         minutes = {b"%d" % minute: (hour * 60 + minute, hour * 60 + minute + 1) for minute in range(60)}
@@ -304,11 +304,10 @@ def _fields(first: int, behind: int) -> dict[int, frozenset[bytes]]:
 def _cells(
     hours: Mapping[int, list[bytes]], fields: Mapping[int, frozenset[bytes]], known: dict[bytes, Cell | None]
 ) -> Iterator[tuple[Cell, int]]:
-    """Cells, and how often each is there: of a name that runs seldom, most minutes are alike. What is not of the
-    program's making is left out.
+    """Cells, and how often each occurs: most minutes of a name that rarely runs are alike. Foreign ones are left out.
 
-    :param hours: their fields, each before its cell.
-    :param known: what was read of cells before; other names may have the same.
+    :param hours: for each its fields, each before its cell.
+    :param known: cells that were read before; other names may have the same.
     """
     wanted = (compress(raw[1::2], map(fields[hour].__contains__, raw[::2])) for hour in fields if (raw := hours[hour]))
     for cell, times in Counter(chain.from_iterable(wanted)).items():
@@ -326,7 +325,7 @@ def _cell(raw: bytes) -> Cell | None:
 
 
 def range_of(queue: int) -> tuple[int, int]:
-    """The first score of a queue in `waits`, and that behind its last, as `lua/index/waits.lua` gives them."""
+    """The first score of a queue in `waits`, and the first after its last, as `lua/index/waits.lua` assigns them."""
     return queue << 42, (queue + 1) << 42
 
 

@@ -14,7 +14,7 @@ from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges, without_occurrences
 
 AT_ONCE = 50
-"""Schedules of which one call reads or writes the due times: some ten kilobytes each."""
+"""Schedules whose due times one call reads or writes: some ten kilobytes each."""
 ROWS_AT_ONCE = 200
 """Schedules that one call reads."""
 
@@ -31,7 +31,7 @@ class RedisSchedules:
     """See `schedules.KeptSchedules`."""
 
     def __init__(self, commands: Callable[..., list[Any]], keys: Keys) -> None:
-        """:param commands: runs some in one round trip, over a connection that is made."""
+        """:param commands: runs commands in one round trip, over an open connection."""
         self._commands = commands
         self._keys = keys
 
@@ -60,7 +60,7 @@ class RedisSchedules:
         return _read(_coverage_in, self._call("GET", self._keys.schedule_coverage))
 
     def _all(self, key: str, decode: Callable[[bytes], T]) -> list[T]:
-        """The values of a hash that can be read, in the order of their fields."""
+        """The readable values of a hash, in the order of their fields."""
         names = sorted(self._call("HKEYS", key))
         rows: list[Any] = []
         for first in range(0, len(names), ROWS_AT_ONCE):
@@ -72,7 +72,7 @@ class RedisSchedules:
 
 
 class SchedulePiece(NamedTuple):
-    """What one call writes, as `lua/schedules.lua` has it."""
+    """What one call writes, as `lua/schedules.lua` reads it."""
 
     judged: list[Any]
     due_times: list[Any]
@@ -84,7 +84,7 @@ class SchedulePiece(NamedTuple):
 
 
 def pieces_of(changes: ScheduleChanges) -> Iterator[SchedulePiece]:
-    """What the calls write that write changes, each of a size that keeps Redis from its work for a moment only."""
+    """The calls that write changes, each small enough to block Redis only for a moment."""
     removed, changed = list(changes.removed), list(changes.changed)
     coverage = None if changes.coverage is None else as_lua_string(_to_json(changes.coverage))
     sources = [text for name, one in changes.sources.items() for text in (name.value, as_lua_string(_to_json(one)))]
@@ -113,7 +113,7 @@ def _text(part: Any) -> Any:
 
 
 def _read(decode: Callable[[bytes], T], row: bytes | None) -> T | None:
-    """None for what a later version wrote, or something else."""
+    """None for what a later version wrote, and for a foreign value."""
     if row is None:
         return None
     try:

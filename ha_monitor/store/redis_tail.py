@@ -1,7 +1,7 @@
 """Reads the tail of the fleet from Redis: see `tail.py`. `lua/outbox.lua` writes it.
 
-`tail-wanted` is there while somebody looks, and counts what the instances put into the stream. It begins with a number
-from the time, so that it is noticed if it was gone meanwhile: then something may not have been put there.
+`tail-wanted` exists while somebody watches, and counts what the instances add to the stream. The count starts from a
+number derived from the time, which reveals that the key was gone meanwhile: then something may not have been added.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ha_monitor.store.packing import json_object
 from ha_monitor.store.tail import RENEWED_EVERY, WANTED_FOR, Counted, TailEvent, TailGap
 
 PIECES_AT_ONCE = 16
-"""Of the stream, of 128 kB each at most."""
+"""Entries of the stream, of at most 128 kB each."""
 LONGEST_BLOCK = 1.0
-"""Seconds for which Redis is asked to wait for what comes."""
+"""Seconds for which Redis is asked to wait for new entries."""
 _CURSOR = re.compile(r"([0-9]{1,15}-[0-9]{1,19})\.([0-9]{1,18}|-)")
 A_WISH, A_CYCLE = 2**31, 2**21
-"""Announcements under one wish, from one start of the count to the next, and how many starts are told apart: the count
-is a number that Lua has exactly, and that `lua/repair.lua` takes for one. Each millisecond has another start.
+"""Room for announcements between one start of the count and the next, and how many starts are told apart: the count
+must be a number that Lua holds exactly and that `lua/repair.lua` accepts. Each millisecond has its own start.
 """
 MOST_KNOWN = 1000
 """Instances whose names are remembered."""
@@ -37,7 +37,7 @@ class RedisTail:
     """See `tail.Tail`."""
 
     def __init__(self, connection: StoreConnection, keys: Keys, clock: Clock, timeout: float) -> None:
-        """:param timeout: seconds after which a reply of Redis is too late."""
+        """:param timeout: seconds after which a reply of Redis is late."""
         self._connection = connection
         self._call = connection.call
         self._keys = keys
@@ -47,20 +47,20 @@ class RedisTail:
         self._cursor = b"0-0"
         self._counted = Counted()
         self._wanted: int | None = None
-        """How many announcements there were when the wish was renewed; None if that is looked at already."""
+        """The count of announcements when `tail-wanted` was renewed; None once that was checked."""
         self._found: list[TailEvent | TailGap] = []
-        """What was read and is not returned yet: an error came between."""
+        """What was read but not returned yet, because of an error."""
         self._who: dict[int, Mapping[str, Any]] = {}
         self._is_resumed = False
 
     def begin(self) -> None:
         self._renew()
-        self._counted.last = self._wanted  # all up to then was before
+        self._counted.last = self._wanted  # everything counted so far is from before
         last = self._call("XREVRANGE", self._keys.tail, "+", "-", "COUNT", 1)
         for place, raw in last:
             self._cursor, self._counted.at = place, _time_of(place)
             upto = _number(_fields(raw).get(b"n"))
-            # What was put there under a wish that has ended was counted from another start.
+            # An entry from before `tail-wanted` expired was counted from another start.
             if upto is not None and self._wanted is not None and upto // A_WISH == self._wanted // A_WISH:
                 self._counted.last = upto
 
@@ -75,7 +75,7 @@ class RedisTail:
         before, wanted = self._counted.last, self._wanted
         if before is None or wanted is None or before // A_WISH == wanted // A_WISH:
             return
-        # Nobody has looked for a while: what was announced meanwhile was not put there.
+        # Nobody has watched for a while: what was announced meanwhile is not in the stream.
         self._found.append(TailGap(self._counted.at, self._now(), None))
         self._counted.last = wanted if self._is_at_end() else None
         self._wanted = None
@@ -99,7 +99,7 @@ class RedisTail:
         return found
 
     def _renew(self) -> None:
-        """Have the instances go on, or begin."""
+        """Have the instances continue, or begin, to fill the stream."""
         if not self._call("EXPIRE", self._keys.tail_wanted, WANTED_FOR):
             start = int(self._now() * 1000) % A_CYCLE * A_WISH
             self._call("SET", self._keys.tail_wanted, start, "EX", WANTED_FOR, "NX")
@@ -111,11 +111,11 @@ class RedisTail:
         return int(seconds) + int(microseconds) / 1e6
 
     def _is_at_end(self) -> bool:
-        """Whether nothing is behind the cursor."""
+        """Whether nothing follows the cursor."""
         return not self._call("XREAD", "COUNT", 1, "STREAMS", self._keys.tail, self._cursor)
 
     def _look_for_lost(self) -> None:
-        """If something must be there and nothing comes, the stream was begun anew with earlier places, as after a
+        """If something must be there and nothing comes, the stream was created anew with earlier ids, as after a
         fail-over to a Redis whose clock is behind: it is read from its beginning.
         """
         last = self._counted.last
@@ -131,12 +131,12 @@ class RedisTail:
             entries = []
         if upto is None or not entries:
             self._cursor = place
-            return  # not of the program's making
+            return  # foreign
         who = self._instance(_number(fields.get(b"by")))
         self._cursor = place
         new, last = self._counted.unseen(entries), self._counted.last
         if last is not None and upto <= last and (not new or (self._is_resumed and upto // A_WISH == last // A_WISH)):
-            return  # it was read before, by this reader or by the one that it follows
+            return  # it was read before, by this reader or by the one that it continues
         if (gap := self._counted.gap(upto, len(entries), at)) is not None:
             self._found.append(gap)
         self._found += [TailEvent(entry, at, who) for entry in new]
@@ -162,5 +162,5 @@ def _number(raw: bytes | None) -> int | None:
 
 
 def _time_of(place: bytes) -> float:
-    """When an entry was added to the stream, seconds since the epoch."""
+    """When an entry was added to the stream, in seconds since the epoch."""
     return int(place.partition(b"-")[0]) / 1000

@@ -1,4 +1,4 @@
-"""What goes into the calls of the store, and what comes out of them."""
+"""What calls of the store take and return."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from ha_monitor.store.outbox import OutboxItem
 
 
 class Applied(NamedTuple):
-    """What a batch brought."""
+    """The result of a batch."""
 
     items: list[OutboxItem]
     new: int
     """Events merged for the first time."""
     repeated: int
-    """Events that some instance had merged before."""
+    """Events that any instance had merged before."""
     waiting: int
-    """Tasks, over all instances, whose announcements wait for a piece."""
+    """Tasks, over all instances, with announcements or counts that wait for missing facts."""
     trouble: str = ""
-    """What Redis refused: something that is derived from the events, such as a count. Empty if nothing."""
+    """What Redis refused: something derived from the events, such as a count. Empty if nothing."""
     merged: int = 0
-    """How many of the batch's tasks are merged. If not all of them, nothing else of the batch is: send the rest. See
-    `is_refused`, too.
+    """How many of the batch's tasks are merged. If not all, nothing else of the batch is: send the rest. See also
+    `is_refused`.
     """
 
     @property
     def is_refused(self) -> bool:
-        """Nothing is merged, since a call before this one has left something, which has to be merged first."""
+        """Nothing is merged, because an earlier call left a rest, which must be merged first."""
         return self.merged < 0
 
 
 def is_about_foreign_value(trouble: str) -> bool:
-    """Whether what was refused touched something of another type than the program's own: `Store.repair` may help."""
+    """Whether a refusal is about a key that holds another type than the program's: `Store.repair` may help."""
     return "WRONGTYPE" in trouble
 
 
 class StoreInfo(NamedTuple):
-    """What a store says of itself."""
+    """What a store reports about itself."""
 
     risks: Sequence[str] = ()
-    """A sentence for each setting under which it may lose what it has confirmed, with what to do about it."""
+    """A sentence for each setting that may make it lose what it has confirmed, with what to do about it."""
     dropped: int = 0
-    """Keys that it has dropped to make room since it was started, of whichever program."""
+    """Keys of any program that it has evicted to make room since it was started."""
 
 
 class Peer(NamedTuple):
@@ -62,11 +62,11 @@ class Recovered(NamedTuple):
 
     items: list[OutboxItem]
     behind: int
-    """Sequence number of the item that comes next."""
+    """Sequence number of the next item."""
 
 
 class Takeover(NamedTuple):
-    """An instance whose lease ran out and whose outbox this one took over."""
+    """An instance whose lease expired and whose outbox this one took over."""
 
     who: dict[str, Any]
     silent: float
@@ -75,50 +75,50 @@ class Takeover(NamedTuple):
 
 
 class Ticked(NamedTuple):
-    """What time brought."""
+    """The result of a tick."""
 
     items: list[OutboxItem]
     next_due: float | None
-    """Seconds until more becomes due; None if nothing waits."""
+    """Seconds until more becomes due; None if nothing is waiting."""
     taken: list[Takeover]
     leads: bool
     """Whether this instance leads for as long as its lease holds."""
     followed: bool
-    """It has just become the leader after another one, which may still be seen where its metrics are kept."""
+    """It has just become the leader after another one, whose exported values Prometheus may still have."""
     trouble: str = ""
-    """As `Applied.trouble`."""
+    """See `Applied.trouble`."""
     clock_step: float = 0.0
-    """Seconds by which the clock of the record was put back since the tick before, of any instance; 0 if it was not."""
+    """Seconds by which the store's clock was put back since the previous tick of any instance; 0 if it was not."""
     label_sets: LabelSets | None = None
     """None if this instance counts nothing."""
 
 
 class Rollback(NamedTuple):
-    """A store that has less than it had confirmed, as the instance knows it that noticed it first."""
+    """A store that has lost some of what it had confirmed, as the instance that noticed it first knows it."""
 
     at: float
-    """When it was noticed, seconds since the epoch. What was merged until then may be missing."""
+    """When it was noticed, seconds since the epoch. What was merged before may be missing."""
     since: float | None
-    """Until when the store has what it had confirmed, seconds since the epoch; None if it has nothing."""
+    """Until when the store has everything that it had confirmed, seconds since the epoch; None if it has nothing."""
     calls: int
-    """How many calls of this instance are missing; 0 if it does not even know of the instance."""
+    """How many calls of this instance are lost; 0 if the store does not even know the instance."""
 
     @property
     def seconds(self) -> float | None:
-        """How far it went back, with the time for which it was away; None if it has nothing."""
+        """How far it went back, including the time for which it was away; None if it has nothing."""
         return None if self.since is None else max(0.0, self.at - self.since)
 
 
 class Silent(NamedTuple):
-    """Workers that are about to be lost: those that are late and send heartbeats."""
+    """Workers that are about to be lost: late ones that send heartbeats."""
 
     workers: int = 0
     least: float = 0.0
-    """Seconds for which each of them was silent, at least."""
+    """Seconds for which each of them has been silent, at least."""
     most: float = 0.0
 
     def with_others(self, others: Silent) -> Silent:
-        """Both together."""
+        """Both combined."""
         if not (self.workers and others.workers):
             return self if self.workers else others
         least, most = min(self.least, others.least), max(self.most, others.most)
@@ -130,59 +130,59 @@ class Watched(NamedTuple):
 
     items: list[OutboxItem]
     instances: int
-    """Instances whose lease holds."""
+    """Instances with a valid lease."""
     waiting: int
-    """Tasks whose announcements wait for a piece."""
+    """Tasks with announcements or counts that wait for missing facts."""
     retries: int
-    """Handlers to be called again."""
+    """Handlers to be retried."""
     dead_letters: int
     workers: list[WorkerState]
     queues: list[str]
-    """Queues of tasks that a worker consumes, or did not long ago."""
+    """Queues of tasks that a worker consumes, or did recently."""
     stuck: int = 0
-    """Tasks that were said to be stuck and still are."""
+    """Tasks that were announced as stuck and still are."""
     orphaned: int = 0
-    """Tasks that were said to be orphaned and still are."""
+    """Tasks that were announced as orphaned and still are."""
     tables: Sequence[Table] = ()
     silent: Silent = Silent()
     merged_ago: float | None = None
-    """Seconds since the time up to which all instances have merged what they were given; None if more of it may be
-    delivered again."""
+    """Seconds since the time until which all instances have merged what they received; None while messages may be
+    redelivered."""
     is_whole: bool = True
-    """Whether `workers` has all of them."""
+    """Whether `workers` has all workers."""
 
 
 class Table(NamedTuple):
-    """How full a table of the shared record is; `tables.lua` says what each is."""
+    """How full a table of the shared record is; see `tables.lua` for each table."""
 
     name: str
     size: int | None
-    """Entries; None where it is about each process by itself."""
+    """Entries; None for a table of which each process has its own."""
     limit: int
     refused: int
-    """Entries that were refused or had to make room, until a day passes without one."""
+    """Entries that were refused or evicted; reset when a day passes without one."""
 
 
 class WorkerState(NamedTuple):
-    """What the leader makes of a worker."""
+    """A worker as the leader sees it."""
 
     name: str
     state: str
-    """`online`; `late`, `lost`: silent for long; `offline`: it said so."""
+    """`online`; `late` or `lost`: silent for too long; `offline`: it sent worker-offline."""
     active: int | None
     """Tasks that it runs; None if that is not known."""
     is_silent: bool = False
-    """It runs tasks and sends no events of them."""
+    """It runs tasks and sends no events about them."""
     skew: float = 0.0
-    """Seconds by which its clock is ahead (negative: behind); 0 if it is not wrong by much, or the worker is not up."""
+    """Seconds by which its clock is ahead (negative: behind); 0 if it is about right, or the worker is not up."""
     silent_for: float = 0.0
     """Seconds since an instance heard of it."""
     is_confirmed: bool = True
-    """It was heard from more than once: else its name may be an invented one."""
+    """It was heard from more than once; otherwise its name may be invented."""
     came: float | None = None
-    """When it said that it was there, in seconds since the epoch, by its own clock; None if that is not known."""
+    """When it sent worker-online, in seconds since the epoch, by its own clock; None if that is not known."""
     heard: float | None = None
-    """When an instance heard of it, in seconds since the epoch, by the store's clock; None if that is not known."""
+    """When an instance last heard of it, in seconds since the epoch, by the store's clock; None if it is not known."""
 
 
 class Watching(NamedTuple):
@@ -193,10 +193,10 @@ class Watching(NamedTuple):
 
 
 class LabelSets(NamedTuple):
-    """What a tick tells of the label sets under which events of tasks are counted."""
+    """What a tick returns about the label sets under which events of tasks are counted."""
 
     size: int
-    """How many there are, of all instances."""
+    """How many label sets all instances have."""
     added: Sequence[LabelSet]
     """Those that were not known yet, or some of them."""
 
@@ -205,24 +205,24 @@ class Counting(NamedTuple):
     """How events are counted for the metrics."""
 
     name: str
-    """Whose counts they are: the same after a restart."""
+    """The name under which it counts: the same after a restart."""
     buckets: list[float]
     """Upper bounds of the histograms, ascending."""
     workers: Literal["nodename", "hostname", "none"] = "nodename"
-    """How they are told apart."""
+    """How workers are told apart."""
     worker_histograms: bool = False
-    """Whether the histograms tell them apart, too."""
+    """Whether the histograms tell workers apart, too."""
     a_label_set: int = 1
-    """Samples that a new label set adds to a scrape, at most."""
+    """How many samples a new label set adds to a scrape, at most."""
     an_exception: int = 1
-    """The same for one more class of exceptions."""
+    """The same for another class of exceptions."""
     default_queue: str = "unknown"
-    """The queue of a task of which none is known, and whose worker consumes several."""
+    """The queue for a task whose queue is not known and whose worker consumes several."""
     room: int = 1_000_000
-    """Samples that may be added at first."""
+    """How many samples may be added at first."""
 
     def for_scripts(self) -> dict[str, Any]:
-        """What `lua/counting.lua` is told."""
+        """The settings as `lua/counting.lua` reads them."""
         return {**{key: value for key, value in self._asdict().items() if key != "name"}, "reserve": 0}
 
 
@@ -235,51 +235,51 @@ class Candidate(NamedTuple):
     task_id: str
     phase: Phase
     since: int
-    """When it came to the phase, or was due, in µs since the epoch."""
+    """When it came into the phase, or was due, in µs since the epoch."""
     name: str
-    """Empty where it is not known, like the next two."""
+    """Empty if it is not known, like the next two."""
     queue: str
     worker: str
-    """Who received it last."""
+    """The worker that received it last."""
     worker_state: str
-    """As in `WorkerState`; `unknown` if not looked at yet, `gone` if nothing was heard for very long, or empty."""
+    """As in `WorkerState`; `unknown` if not looked at yet, `gone` if not heard of for very long, or empty."""
     is_known: bool = True
-    """Whether workers know the task by this id; else they cannot be asked about it."""
+    """Whether workers know the task by this id; otherwise they cannot be asked about it."""
 
 
 class Candidates(NamedTuple):
-    """What one round found."""
+    """The result of one round."""
 
     at: int
-    """When, by Redis's clock, in ms since the epoch."""
+    """The time by Redis's clock, in ms since the epoch."""
     tasks: list[Candidate]
     more: bool = False
-    """More tasks are to be looked at."""
+    """Whether more tasks are to be looked at."""
     workers: Sequence[str] = ()
-    """Some workers: those that were heard from last."""
+    """Some workers: those heard from last."""
 
 
 class StuckTask(NamedTuple):
-    """The task is there and does not go on."""
+    """The task still exists and makes no progress."""
 
     seen_in: Phase
-    """Where the workers have it, which may be further than its record says."""
+    """The phase in which the workers have it, which may be further than its record says."""
     confirmed_by: list[str]
     answered: int
     """Workers that answered."""
 
 
 class OrphanedTask(NamedTuple):
-    """Nobody has the task any more."""
+    """No worker has the task any more."""
 
     must_be_lost: bool
-    """It is so only if its worker is still lost when that is announced."""
+    """It is orphaned only if its worker is still lost when that is announced."""
     confirmed_by: list[str]
     answered: int
 
 
 class FinishedTask(NamedTuple):
-    """The task has ended, and the event that says so is missing."""
+    """The task has ended, and the event that reports it is missing."""
 
     fact: Fact
 

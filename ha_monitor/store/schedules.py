@@ -1,4 +1,4 @@
-"""What is kept of schedules, as the leader writes it and everybody reads it. Times are in seconds since the epoch."""
+"""What is stored about schedules: the leader writes it, everybody reads it. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, Judgement, Occurrence, Source
 
 MOST_GAPS = 50
-"""Times in which nobody listened that are kept, the latest."""
+"""Periods without a listener that are kept: the latest."""
 
 
 class KnownSource(Struct, frozen=True, omit_defaults=True):
-    """What one source said of schedules when it was asked last."""
+    """What one source last reported about schedules."""
 
     definitions: tuple[Definition, ...] = ()
-    """As it told them last, however long ago."""
+    """As last reported, however long ago."""
     read_at: float = 0.0
     """When that was; 0 if never."""
     problem: str = ""
     """Why it could not be asked since; empty if it could."""
     is_partial: bool = False
-    """Not all that were asked answered: there may be more."""
+    """Whether not all that were asked answered, so that there may be more."""
 
 
 class Coverage(Struct, frozen=True, omit_defaults=True):
-    """The times of which the fleet has all events that were sent."""
+    """The periods for which the fleet has all events that were sent."""
 
     since: float
     until: float
     gaps: tuple[tuple[float, float], ...] = ()
-    """Times between, each from and until, in which nobody listened; the oldest first."""
+    """Periods in between, each from and until, in which nobody listened; the oldest first."""
 
 
 class ScheduleChanges(NamedTuple):
@@ -43,15 +43,15 @@ class ScheduleChanges(NamedTuple):
     changed: Sequence[Judgement] = ()
     """With their histories."""
     removed: Sequence[str] = ()
-    """Names of schedules that there are no longer."""
+    """Names of schedules that no longer exist."""
     sources: Mapping[Source, KnownSource] = {}  # never changed
-    """Those that were asked."""
+    """The sources that were asked."""
     coverage: Coverage | None = None
-    """None to leave it as it is."""
+    """None to leave it unchanged."""
     habits: Sequence[Habit] = ()
     """Those that have changed."""
     forgotten: Sequence[str] = ()
-    """Names of tasks of which no habit is kept any longer."""
+    """Names of tasks whose habits are no longer kept."""
 
     @property
     def is_empty(self) -> bool:
@@ -60,29 +60,29 @@ class ScheduleChanges(NamedTuple):
 
 
 class KeptSchedules(Protocol):
-    """The schedules, as anybody reads them. Each call blocks, and raises `StoreUnavailable`."""
+    """The schedules as everybody reads them. Each call blocks, and raises `StoreUnavailable`."""
 
     def judgements(self) -> list[Judgement]:
-        """All of them, by name, without the due times of their histories."""
+        """All of them, by name, without the due times in their histories."""
 
     def occurrences(self, names: Sequence[str]) -> list[tuple[Occurrence, ...]]:
-        """The latest due times of schedules and what came of each, the oldest first, in the order of the names."""
+        """The latest due times of schedules and what came of each, oldest first, in the order of the names."""
 
     def sources(self) -> dict[Source, KnownSource]:
-        """What is asked for schedules, and what it said."""
+        """The sources that are asked for schedules, and what they reported."""
 
     def habits(self) -> list[Habit]:
-        """When tasks ran that may run regularly, by their names."""
+        """When tasks that may run regularly ran, by their names."""
 
     def coverage(self) -> Coverage | None:
-        """None if nothing was judged yet."""
+        """None if nothing has been judged yet."""
 
 
 def without_occurrences(judgement: Judgement) -> Judgement:
-    """What a list shows of it: the due times are kept apart."""
+    """The judgement without its due times, which are stored separately."""
     return replace(judgement, history=replace(judgement.history, occurrences=()))
 
 
 def with_occurrences(judgement: Judgement, occurrences: Sequence[Occurrence]) -> Judgement:
-    """As it was before they were taken apart."""
+    """The judgement with its due times again."""
     return replace(judgement, history=replace(judgement.history, occurrences=tuple(occurrences)))

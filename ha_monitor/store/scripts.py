@@ -1,14 +1,14 @@
-"""The Lua scripts as they are sent to Redis: each is put together from files, whose heads say what they need.
+"""The Lua scripts as they are sent to Redis: each is assembled from files, whose headers declare what they need.
 
-- `-- @include <file> …`: the files whose functions it uses. Each stands once in a script, behind all that it includes.
-- `-- @keys <name> …`: the keys that it touches, by their names in `keys.py`, as `keys.<name>`. `<name>...` is a list of
-  all that the caller names besides; only a script itself may have it.
+- `-- @include <file> …`: the files whose functions it uses. Each is in a script once, after all that it includes.
+- `-- @keys <name> …`: the keys that it uses, by their names in `keys.py`, as `keys.<name>`. `<name>...` is a list of
+  all further keys that the caller passes; only the script itself may have it, not an include.
 - `-- @families <name> …`: families of keys in `keys.py`, as `families.<name>`, to which the name of one is appended.
-- `-- @option <name>  <meaning>`: a value that the caller passes, as `options.<name>`; nil where it passes None.
-- `-- @options <name> …`: those whose meaning another file tells.
+- `-- @option <name>  <meaning>`: a value that the caller passes, as `options.<name>`; nil if it passes None.
+- `-- @options <name> …`: options whose meaning another file documents.
 
-So both sides name them, and the places in which they travel are worked out here, once: the keys as they are declared,
-the options as MessagePack values one after the other, in alphabetical order.
+So both sides use names, and only this module assigns their positions in a call: the keys in the order of their
+declaration, the options as consecutive MessagePack values in alphabetical order.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _pack = msgspec.msgpack.Encoder().encode
 
 
 class ScriptError(Exception):
-    """A script, or a call of one, that names what there is not."""
+    """A script, or a call of one, names something that does not exist."""
 
 
 class Part(NamedTuple):
-    """A file, or a generated text, and what its head declares."""
+    """A file, or a generated text, and what its header declares."""
 
     name: str
     text: str
@@ -57,21 +57,21 @@ class Part(NamedTuple):
 
 
 class Script(NamedTuple):
-    """A script and the digest by which EVALSHA names it."""
+    """A script and its digest, by which EVALSHA names it."""
 
     name: str
     source: str
     sha: str
     keys: tuple[str, ...]
-    """Names of the keys that it needs, in the order in which they travel."""
+    """Names of the keys that it needs, in the order in which they are passed."""
     options: tuple[str, ...]
-    """Names of the values that it needs, in the order in which they travel."""
+    """Names of the values that it needs, in the order in which they are passed."""
     takes_more: bool
-    """Whether it takes any number of keys besides."""
+    """Whether it takes any number of further keys."""
 
     @property
     def is_under_lease(self) -> bool:
-        """Whether an instance makes it under its lease; its replies have what lease.lua puts before them."""
+        """Whether an instance calls it under its lease; its replies then begin with what lease.lua adds."""
         return "token" in self.options
 
     def arguments(
@@ -81,11 +81,11 @@ class Script(NamedTuple):
         options: Mapping[str, Any],
         more_keys: Sequence[str | bytes] = (),
     ) -> list[Any]:
-        """What stands behind the script or its digest in a call.
+        """What follows the script or its digest in a call.
 
-        :param keys: the keys by name; of these, the script gets those that it declares.
-        :param common: values that many scripts need; of these, too.
-        :param options: all others that it declares, and no more; they come before the common ones.
+        :param keys: the keys by name; the script gets those that it declares.
+        :param common: values that many scripts need; likewise.
+        :param options: all others that it declares, and no more; they override the common ones.
         :raises ScriptError: naming what is missing or unknown.
         """
         given = {name: common[name] for name in self.options if name in common}
@@ -103,13 +103,13 @@ class Script(NamedTuple):
 
 
 def read_scripts() -> dict[str, Script]:
-    """Every script by name, with all that it includes."""
+    """Every script by name, with everything that it includes."""
     return {name: read_script(name) for name in _NAMES}
 
 
 @cache
 def read_script(name: str) -> Script:
-    """A script with all that it includes, put together once in a process."""
+    """A script with everything that it includes, assembled once for each process."""
     return assemble(parts_of(name, read_part))
 
 
@@ -127,9 +127,9 @@ def read_part(name: str) -> Part:
 
 
 def part_from(name: str, text: str) -> Part:
-    """A text with what its head declares.
+    """A text with what its header declares.
 
-    :raises ScriptError: if it declares what there is not.
+    :raises ScriptError: if it declares something that does not exist.
     """
     found: dict[str, list[str]] = {"include": [], "keys": [], "families": [], "options": []}
     meanings = {}
@@ -152,10 +152,10 @@ def part_from(name: str, text: str) -> Part:
 
 
 def parts_of(name: str, read: Callable[[str], Part]) -> list[Part]:
-    """A script's parts, each behind all that it includes.
+    """A script's parts, each after all that it includes.
 
-    :param read: gives a part by its name.
-    :raises ScriptError: if one includes itself by a detour.
+    :param read: returns a part by its name.
+    :raises ScriptError: if one includes itself indirectly.
     """
     done: dict[str, Part] = {}
 
@@ -173,7 +173,7 @@ def parts_of(name: str, read: Callable[[str], Part]) -> list[Part]:
 
 
 def assemble(parts: Sequence[Part]) -> Script:
-    """The script whose parts these are; the last is its own."""
+    """Assemble a script from its parts; the last is the script's own file."""
     keys = tuple(dict.fromkeys(key for part in parts for key in part.keys if not key.endswith("...")))
     more = [(part.name, key[:-3]) for part in parts for key in part.keys if key.endswith("...")]
     name = parts[-1].name
@@ -209,7 +209,7 @@ def _head(keys: Sequence[str], options: Sequence[str], families: Sequence[str], 
 
 
 def event_constants() -> str:
-    """The catalogue of events for the scripts: a local for each code, and what they must know by code in `EVENTS`."""
+    """The catalogue of events for the scripts: a local for each code, and what they need by code in `EVENTS`."""
     codes = [code for code in Code if code is not Code.OTHER]
     rows = [row for row in TASK_EVENTS if row.code is not Code.OTHER]
     of_a_run = [row for row in rows if row.code is Code.STARTED or row.awaits in (Awaits.ONE_START, Awaits.ALL_STARTS)]
@@ -236,7 +236,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "generated/catalogue": event_constants,
     "generated/histogram": histogram_constants,
 }
-"""What makes the text of an include that is no file, by the name of that."""
+"""What makes the text of an include that is not a file, by its name."""
 
 
 class Place(NamedTuple):
@@ -249,7 +249,7 @@ class Place(NamedTuple):
 
 
 def place_of(error: str) -> Place | None:
-    """Where a script failed; None if that cannot be told.
+    """Where a script failed; None if that is not known.
 
     :param error: Redis's own text, which names the script by its digest, and the line.
     """
@@ -263,7 +263,7 @@ def place_of(error: str) -> Place | None:
 
 
 def command_at(error: str) -> str | None:
-    """The command that a script called where it failed; None if that cannot be told.
+    """The command that a script called where it failed; None if that is not known.
 
     :param error: Redis's own text.
     """

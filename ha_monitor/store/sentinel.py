@@ -1,6 +1,6 @@
-"""Asks the sentinels which Redis is the primary: all of them for a connection, one of them while it lasts.
+"""Asks the sentinels which Redis is the primary: all of them for a new connection, one of them while it lasts.
 
-After a fail-over by hand the old primary takes writes for some ten seconds more, which the new one never gets; the
+After a fail-over by hand the old primary accepts writes for some ten seconds more, which the new one never gets; the
 sentinels name the new one after a second or two.
 """
 
@@ -24,12 +24,12 @@ from ha_monitor.store.sentinel_url import Address, SentinelUrl, open_connection,
 from ha_monitor.threads import ThreadUnavailable, call_aside
 
 AGREE_WITHIN = 0.2
-"""Seconds that the others have after the first answer: one alone may be behind, or cut off with an old Redis."""
+"""Seconds that the others have after the first answer: one alone may lag, or be cut off with an old primary."""
 AGAIN_AFTER = 5.0
 """Seconds until the next sentinel is tried after one that could not be asked."""
 _QUESTION = ("SENTINEL", "get-master-addr-by-name")
 _FOREIGN = (redis.exceptions.RedisError, OSError, ValueError)
-"""What a connection to a sentinel raises."""
+"""What a connection to a sentinel may raise."""
 _OURS = Service("store.url", "sentinel:")
 _LOGIN = "set sentinel_password, and sentinel_username if it has users, in store.url"
 _REASONS = {
@@ -39,14 +39,14 @@ _REASONS = {
     "invalid username-password pair": "sentinel_username or sentinel_password in store.url is wrong",
     "no permissions": "its user may not ask; grant it: +client|setname +sentinel|get-master-addr-by-name",
 }
-"""By words of Redis's own."""
+"""By words from Redis's own errors."""
 
 
 class Sentinels:
     """All sentinels of one Redis."""
 
     def __init__(self, url: SentinelUrl, timeout: float, clock: Clock) -> None:
-        """:param timeout: seconds that each of them has, and all together."""
+        """:param timeout: seconds for each of them, and for all together."""
         self._url = url
         self._timeout = timeout
         self._clock = clock
@@ -55,14 +55,14 @@ class Sentinels:
 
     @property
     def order(self) -> tuple[Address, ...]:
-        """In which they are asked: first the one that answered first, until none does."""
+        """The order in which they are asked: the one that last answered first comes first, until none answers."""
         return tuple(self._order)
 
     def find(self) -> Address:
-        """The primary that most of them name. All are asked side by side, so one that hangs costs at most
-        `AGREE_WITHIN`; blocks for at most the time-out.
+        """The primary that most sentinels name. All are asked in parallel, so one that hangs costs at most
+        `AGREE_WITHIN`; blocks for at most the timeout.
 
-        :raises StoreUnavailable: if none names one; the text says of each why.
+        :raises StoreUnavailable: if none names one; the text says why, for each of them.
         """
         until = self._clock.monotonic() + self._timeout
         asked = self._ask_all()
@@ -102,7 +102,7 @@ class Sentinels:
         return asked or self._ask_one_here()
 
     def _ask_one_here(self) -> dict[Future[Address | None], Address]:
-        """Without a thread, one of them is asked at each attempt, which takes no longer than its time-outs."""
+        """Without threads, one sentinel is asked at each attempt, which takes no longer than its timeouts."""
         question: Future[Address | None] = Future()
         try:
             question.set_result(self._ask(self._order[0]))
@@ -136,10 +136,10 @@ class Sentinels:
 
 
 class SentinelWatch:
-    """Asks one sentinel at a time. Waits for nothing: it connects aside, and an answer is read when it asks again."""
+    """Asks one sentinel at a time. Never blocks: it connects in a thread, and reads an answer at its next call."""
 
     def __init__(self, url: SentinelUrl, timeout: float, clock: Clock) -> None:
-        """:param timeout: seconds that each step of connecting may take."""
+        """:param timeout: seconds for each step of connecting."""
         self._url = url
         self._timeout = timeout
         self._due = Schedule(clock, AGAIN_AFTER)
@@ -149,7 +149,7 @@ class SentinelWatch:
         self._is_asked = False
 
     def primary(self) -> Address | None:
-        """The primary as a sentinel names it in answer to the question of the call before; None if there is none."""
+        """The primary that a sentinel named in answer to the previous call's question; None if there is no answer."""
         if self._connection is None and self._connecting is None and not self._due.is_due():
             return None
         try:
@@ -195,7 +195,7 @@ class SentinelWatch:
 
 
 def connection_to_sentinel(url: SentinelUrl, sentinel: Address, timeout: float) -> Any:
-    """A connection to a sentinel. Blocks for at most the time-out at each step.
+    """A connection to a sentinel. Blocks for at most the timeout at each step.
 
     :raises Exception: one of `_FOREIGN`.
     """
@@ -222,18 +222,18 @@ def read_answer(connection: Any) -> Address | None:
 
 
 def agreed(named: Sequence[Address], sentinels: int) -> Address | None:
-    """The address that most of all sentinels name; None if it is open which one that is."""
+    """The address that a majority of all sentinels name; None if there is no majority yet."""
     found = most_named(named)
     return found if named.count(found) * 2 > sentinels else None
 
 
 def most_named(named: Sequence[Address]) -> Address:
-    """The address that is named most often, of several the first."""
+    """The address that is named most often; if there are several, the first."""
     return Counter(named).most_common(1)[0][0]
 
 
 def reason_given(problem: BaseException | None, service: str) -> str:
-    """Why a sentinel that could be asked, or refused that, named none."""
+    """Why a sentinel named none, though it could be asked or refused to answer."""
     if problem is None:
         return f"it does not know {service}"
     text = reason_of(problem)

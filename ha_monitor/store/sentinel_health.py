@@ -1,4 +1,4 @@
-"""Asks each sentinel whether a primary that dies could be replaced: are there enough sentinels, and replicas?"""
+"""Asks each sentinel whether a failed primary could be replaced: are there enough sentinels, and replicas?"""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CURE = "until then nothing replaces a primary that dies"
 
 
 def problems_of(url: SentinelUrl, timeout: float) -> list[str]:
-    """A sentence for each thing that keeps them from a fail-over, with the sentinels that say so; none if they can.
+    """A sentence for each thing that prevents a fail-over, with the sentinels that report it; empty if nothing does.
 
-    :param timeout: seconds that each step with each of them may take.
+    :param timeout: seconds for each step with each of them.
     """
     found: dict[str, list[str]] = {}
     for sentinel in url.sentinels:

@@ -1,4 +1,4 @@
-"""Store URLs that name sentinels, which name the Redis."""
+"""Store URLs that name sentinels, which in turn name the Redis."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class SentinelUrl(NamedTuple):
 
     sentinels: tuple[Address, ...]
     service: str
-    """The name by which they know the Redis."""
+    """The name by which the sentinels know the Redis."""
     primary: Mapping[str, Any]
-    """Arguments of `open_connection` for the Redis, besides its address and the time-outs."""
+    """Arguments of `open_connection` for the Redis, besides its address and the timeouts."""
     to_sentinels: Mapping[str, Any]
     """The same for a sentinel."""
 
@@ -40,7 +40,7 @@ def is_sentinel_url(url: str) -> bool:
 def parse_sentinel_url(url: str) -> SentinelUrl:
     """The parts of `sentinel://[[user]:password@]host[:port],host[:port]/service[/db][?parameters]`.
 
-    User and password are those of the Redis.
+    User and password are for the Redis.
 
     :raises ConfigurationError: if a part is missing or wrong.
     """
@@ -68,7 +68,7 @@ def parse_sentinel_url(url: str) -> SentinelUrl:
 
 
 def open_connection(address: Address, options: Mapping[str, Any]) -> Any:
-    """redis-py's object for a connection, which connects when it is told to.
+    """redis-py's object for a connection, which is not connected yet.
 
     :param options: its arguments; `ssl` says whether it uses TLS.
     """
@@ -84,8 +84,8 @@ def shown(address: Address) -> str:
 
 
 def _address(text: str) -> Address:
-    """:raises ValueError: if it is none."""
-    # One by one: all together, those of IPv6 between others would be no URL.
+    """:raises ValueError: if it is not an address."""
+    # Each separately: together with others, IPv6 addresses would not form a valid URL.
     parts = urlsplit(f"//{text}")
     port = DEFAULT_PORT if parts.port is None else parts.port
     if not port or not parts.hostname or not can_be_host(parts.hostname) or parts.path or parts.query or parts.fragment:

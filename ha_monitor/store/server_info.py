@@ -11,9 +11,9 @@ _FAILED_SAVES = {
     "aof_last_bgrewrite_status": "could not rewrite its append-only file, which grows until the disk is full",
     "rdb_last_bgsave_status": "could not save to disk, and may refuse writes for that (stop-writes-on-bgsave-error)",
 }
-"""Fields that are "ok" as long as something works → what does not."""
+"""Fields that are "ok" as long as something works -> what does not work otherwise."""
 ASK = "local reply = redis.pcall('INFO') return type(reply) == 'table' and reply.err or reply"
-"""A script for INFO, which may be forbidden: then it returns Redis's own words, and nothing fails."""
+"""A script that runs INFO. If INFO is forbidden, it returns Redis's error text instead of failing."""
 
 
 def read_info(raw: bytes) -> dict[str, str]:
@@ -25,7 +25,7 @@ def read_info(raw: bytes) -> dict[str, str]:
 def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False) -> list[str]:
     """A sentence for each setting under which Redis may lose what it has confirmed, with what to do about it.
 
-    :param info: as `read_info` returns it; what is missing there is as it should be.
+    :param info: as returned by `read_info`; missing fields count as good.
     :param by_sentinel: whether sentinels name this Redis, so that they may replace it.
     :param waits: whether the instances themselves wait until replicas have what was written.
     """
@@ -38,7 +38,7 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False)
     for field, what in _FAILED_SAVES.items():
         if info.get(field, "ok") != "ok":
             risks.append(f"Redis {what}; its log says why: make room on its disk, or let it write to its folder")
-    # Redis names the good replicas only where it refuses writes without them.
+    # Redis reports the number of good replicas only if it refuses writes without them.
     replicas = info.get("connected_slaves", "0")
     is_safe = waits or "min_slaves_good_slaves" in info or info.get("role") != "master"
     if not is_safe and (replicas != "0" or by_sentinel):
@@ -51,7 +51,7 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False)
 
 
 def store_info(info: Mapping[str, str], *, by_sentinel: bool, waits: bool) -> StoreInfo:
-    """The same, and the keys that Redis has dropped. The parameters are those of `risks_of`."""
+    """The risks, and the number of keys that Redis has evicted. See `risks_of` for the parameters."""
     dropped = info.get("evicted_keys", "0")
     risks = risks_of(info, by_sentinel=by_sentinel, waits=waits)
     return StoreInfo(risks, int(dropped) if dropped.isdecimal() else 0)

@@ -25,9 +25,9 @@ MOST_DUE = 500
 class RedisStore(ScriptCalls):
     """The shared record as one instance uses it.
 
-    Everything returned as an `OutboxItem` is also kept in this instance's outbox in Redis until the instance
-    has said by `announced` that it is out; that travels with the next call. After any `StoreUnavailable` the
-    fate of the call is unknown: `connect` and `recover`, then repeat it; every call may be repeated.
+    Everything returned as an `OutboxItem` is also kept in this instance's outbox in Redis until `announced` says that
+    it was announced, which the next call tells Redis. After a `StoreUnavailable` the fate of the call is unknown:
+    `connect` and `recover`, then repeat it; every call may be repeated.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class RedisStore(ScriptCalls):
         """
         super().__init__(settings, Keys(settings.prefix, node_id), counting, clock)
         self._unused_token = 0
-        """That of an entry that was made and not confirmed; 0 if there is none."""
+        """The token of an entry that was made but not confirmed; 0 if there is none."""
         self._common = {
             "prefix": self.keys.prefix,
             "lease": self._lease_ms(),
@@ -63,7 +63,7 @@ class RedisStore(ScriptCalls):
 
     @property
     def lease_until(self) -> float:
-        """When the lease may end, by this machine's monotonic clock."""
+        """When the lease may expire, by this machine's monotonic clock."""
         return self._lease.until
 
     @property
@@ -72,19 +72,18 @@ class RedisStore(ScriptCalls):
         return self._rollbacks.known / 1000
 
     def take_rollback(self) -> Rollback | None:
-        """What this instance was the first to notice since it was asked last. Asks nobody."""
+        """A rollback that this instance was the first to notice, since this was last asked. Does no I/O."""
         return self._rollbacks.take()
 
     def repair(self, *, registered: bool) -> list[str]:
-        """Set aside what is in place of the shared keys and is not the program's; a sentence for each. Raises as
-        `damage.repair` does.
+        """Set aside foreign values in place of the shared keys; a sentence for each. Raises as `damage.repair` does.
 
         :param registered: whether this instance has an entry and an outbox.
         """
         return repair(self.run, self.keys, self.token if registered else 0, self.counts.key)
 
     def register(self, who: dict[str, Any]) -> None:
-        """Enter this instance, with a new token and an empty outbox."""
+        """Register this instance with a new token and an empty outbox."""
         asked = self._clock.monotonic()
         options = {
             "who": json.dumps(who),
@@ -98,19 +97,19 @@ class RedisStore(ScriptCalls):
             self._unused_token = error.reply[0]
             raise
         self._progress.start_anew()
-        self.counts.connected()  # another one may have taken over what it had counted
+        self.counts.connected()  # another instance may have taken over its counts
         self._rollbacks.registered(rollback)
         self._lease_granted(token, asked)
 
     def recover(self) -> Recovered:
-        """Renew the lease under a new token, and return what has not been announced yet. The old token is refused: what
-        a call that the network delivers late would put into the outbox, nobody would hear of.
+        """Renew the lease under a new token, and return what has not been announced yet. The old token is refused:
+        otherwise a call that the network delivers late could add entries to the outbox that nobody would announce.
         """
         asked = self._clock.monotonic()
         try:
             token, first, raw = self._call("recover")
         except NotReplicated as error:
-            self._lease_granted(error.reply[0], asked)  # with which the next attempt goes on
+            self._lease_granted(error.reply[0], asked)  # the next attempt continues with this token
             raise
         self._lease_granted(token, asked)
         return Recovered(read_items(first, raw), first + len(raw))
@@ -155,22 +154,22 @@ class RedisStore(ScriptCalls):
         )
 
     def peers(self) -> list[Peer]:
-        """The other instances whose lease holds."""
+        """The other instances with a valid lease."""
         return living_fellows(self.commands, self.keys, self.token)
 
     def info(self) -> StoreInfo:
-        """Under which settings Redis may lose what it has confirmed, and what it has dropped."""
+        """Which settings may make Redis lose what it has confirmed, and how many keys it has evicted."""
         by_sentinel, waits = is_sentinel_url(self.settings.url), self.settings.min_replicas > 0
         return store_info(read_info(self.command("EVAL", ASK, 0)), by_sentinel=by_sentinel, waits=waits)
 
     @property
     def lacks_work(self) -> bool:
-        """Whether Redis went back, and is yet to get again what this instance did lately. Asks nobody."""
+        """Whether Redis went back, and this instance has not yet repeated its recent work. Does no I/O."""
         self._recent.store_went_back(self._rollbacks.known)
         return self._recent.is_lost
 
     def restore(self) -> list[OutboxItem]:
-        """Hand over a part of that; returns what is to be announced of it."""
+        """Repeat a part of that; returns what is to be announced of it."""
         items: list[OutboxItem] = []
 
         def merge(batch: PackedBatch) -> PackedBatch | None:
@@ -183,13 +182,13 @@ class RedisStore(ScriptCalls):
         return items
 
     def unregister(self) -> int:
-        """Give up the lease; what is left in the outbox is free for others at once. Returns how much that is."""
+        """Give up the lease; others may take over the rest of the outbox at once. Returns the number of its entries."""
         left: int = self._call("unregister")
         self._lease.given_up()
         return left
 
     def holds_lease(self) -> bool:
-        """Whether the lease certainly still runs, by this machine's own clock. Asks nobody."""
+        """Whether the lease certainly still holds, by this machine's own clock. Does no I/O."""
         return self._lease.holds()
 
     def _lease_granted(self, token: int, asked: float) -> None:

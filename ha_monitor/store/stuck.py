@@ -1,4 +1,4 @@
-"""Open tasks that go no further, as the leader finds and confirms them in the shared record."""
+"""Open tasks that make no progress, as the leader finds and confirms them in the shared record."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ha_monitor.store.results import Candidate, Candidates, Confirmation, Finish
 from ha_monitor.store.store import RedisStore
 
 LEAST_RUN_TIME = 300.0
-"""Seconds that a run may take by `run_time_factor` in any case, however short its baseline run time is."""
+"""Seconds that a run may take at least with `run_time_factor`, however short its baseline run time is."""
 MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_CANDIDATES = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
 ABSENT = 120.0
-"""Seconds for which an instance that vanished may come back with events that no other was given, where the broker does
-not redeliver: it may live, and have no store."""
+"""Seconds for which a vanished instance may come back with events that no other received, on a broker that does not
+redeliver: it may be alive, but without a store."""
 MOST_WORKERS = 20
 """Workers that one round returns."""
 
@@ -27,16 +27,16 @@ KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orpha
 
 
 class RedisOpenTasks:
-    """The part of the shared record that is about tasks that go no further."""
+    """The part of the shared record about tasks that make no progress."""
 
     def __init__(self, store: RedisStore, settings: StuckSettings, absent: float = 0.0) -> None:
-        """:param absent: `ABSENT`, or 0 where the broker delivers again what an instance that vanished had."""
+        """:param absent: `ABSENT`, or 0 if the broker redelivers the messages of an instance that vanished."""
         self._store = store
         self._absent = _milliseconds(absent)
         self._limits = limits_of(settings)
 
     def candidates(self) -> Candidates | None:
-        """What there is to ask about; None if this instance does not lead."""
+        """The tasks to ask about; None if this instance does not lead."""
         options = {
             "limits": self._limits,
             "most_records": MOST_LOOKS,
@@ -53,10 +53,10 @@ class RedisOpenTasks:
     def confirm(
         self, required_watermark: int, confirmations: Sequence[tuple[Candidate, Confirmation]]
     ) -> list[OutboxItem] | None:
-        """Announce or reconcile what is still as it was found; None if it is too early for that.
+        """Announce or reconcile tasks that are still as they were found; None if it is too early for that.
 
-        :param required_watermark: when the questions were answered and no message waited in the queue of events, as
-            `Candidates.at`: all instances must have merged what they had been given by then.
+        :param required_watermark: when the questions were answered and the queue of events was empty, in the same unit
+            as `Candidates.at`: all instances must have merged what they had received by then.
         """
         rows = [_row(candidate, confirmation) for candidate, confirmation in confirmations]
         items: list[OutboxItem] = []
@@ -72,12 +72,12 @@ class RedisOpenTasks:
                 return items
             first, raw, confirmed = reply
             if confirmed < 0:
-                # What is left is found again: a vanished instance makes it early again.
+                # The rest is found again later: an instance has vanished since, so it is too early again.
                 return items or None
             items += read_items(first, raw)
             rows = rows[confirmed:]
             if not rows or self._store.is_far:
-                return items  # what is left is found again
+                return items  # the rest is found again later
 
 
 def _row(candidate: Candidate, confirmation: Confirmation) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def limits_of(settings: StuckSettings) -> dict[str, Any]:
 
 
 def first_look(settings: StuckSettings) -> float | None:
-    """Seconds after which a task may be stuck at the earliest; None if nothing is looked for."""
+    """The earliest time after which a task may be stuck, in seconds; None if nothing is checked."""
     if not settings.enabled:
         return None
     limits = [settings.sent_after, settings.received_after, settings.started_after]
@@ -111,17 +111,17 @@ def first_look(settings: StuckSettings) -> float | None:
         limits.append(LEAST_RUN_TIME)
     for own in settings.tasks.values():
         limits += [limit for limit in (own.sent_after, own.received_after, own.started_after) if limit is not None]
-    # Without any limit a task is still looked for when its worker is lost.
+    # Even without any limit, a task is checked when its worker is lost.
     return min((limit for limit in limits if limit), default=86400.0)
 
 
 def lua_pattern(pattern: str) -> str:
-    """A pattern in which `*` stands for any text, as one of Lua's."""
+    """A pattern in which `*` stands for any text, as a Lua pattern."""
     return "^" + re.sub(r"[^\w*]", lambda found: "%" + found[0], pattern).replace("*", ".*") + "$"
 
 
 def _by_phase(limits: StuckSettings | TaskLimits) -> dict[str, int]:
-    """In ms, those that are given."""
+    """The limits that are set, in ms."""
     of: dict[str, float | None] = {
         "sent": limits.sent_after,
         "received": limits.received_after,

@@ -1,8 +1,8 @@
-"""What the whole fleet announces, as it does: the port of those who look.
+"""What the whole fleet announces, as it happens: the port for watchers.
 
-Instances put what they announce into the tail only while somebody looks: a wish that each reader renews, and that ends
-by itself some seconds after the last one is gone. It is kept for as long as a reader needs to fetch it, and bounded;
-what a reader came too late for, it is told as a gap.
+Instances add what they announce to the tail only while somebody watches: each reader renews a request, which expires
+some seconds after the last reader is gone. The tail is kept long enough for a reader to fetch it, and bounded; what a
+reader was too late for is returned to it as a gap.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Protocol
 from ha_monitor.store.outbox import Entry
 
 WANTED_FOR = 30
-"""Seconds for which a wish is kept."""
+"""Seconds after which a request expires."""
 RENEWED_EVERY = 5.0
 MOST_MISSING = 10_000_000
-"""Announcements that may be missing at once: what says more, is from a store that has forgotten how many there were."""
+"""Announcements that may be missing at once: a larger number is from a store that has lost the count."""
 REMEMBERED = 50_000
 """Events whose ids a reader remembers, so that none is shown twice."""
 
@@ -26,61 +26,61 @@ class TailEvent(NamedTuple):
 
     entry: Entry
     at: float
-    """When it was put into an outbox, by the clock of the store: seconds since the epoch."""
+    """When it was put into an outbox, by the store's clock: seconds since the epoch."""
     who: Mapping[str, Any]
-    """The instance whose outbox that was; empty if it is not known any more."""
+    """The instance with that outbox; empty if it is no longer known."""
 
 
 class TailGap(NamedTuple):
-    """Announcements that the reader came too late for."""
+    """Announcements for which the reader was too late."""
 
     since: float
-    """When the last one was that was read before it, seconds since the epoch; 0 if none was."""
+    """When the last announcement before the gap was read, seconds since the epoch; 0 if there was none."""
     until: float
     missing: int | None
     """How many; None if that is not known."""
 
 
 class Tail(Protocol):
-    """One reader. Each method raises `StoreUnavailable`; it can go on with the next call then, once the store is there
-    again.
+    """One reader. Each method raises `StoreUnavailable`; the reader can continue with the next call once the store is
+    available again.
     """
 
     def begin(self) -> None:
-        """Look from now on."""
+        """Start with what comes from now on."""
 
     def resume(self, cursor: str) -> None:
-        """Go on where another reader was, or before.
+        """Continue where another reader was, or this one before.
 
-        :raises ValueError: if it is no cursor.
+        :raises ValueError: if it is not a cursor.
         """
 
     @property
     def cursor(self) -> str:
-        """Where this one is: behind all that `read` has returned."""
+        """The position of this reader: after everything that `read` has returned."""
 
     def read(self, within: float) -> list[TailEvent | TailGap]:
         """What came since the last call, in its order; empty if nothing comes within so many seconds. Call it again and
-        again: else the wish ends.
+        again: otherwise the request expires.
         """
 
 
 class Counted:
-    """Sees what is missing in a tail, and what has come before."""
+    """Detects what is missing in a tail, and what has come before."""
 
     def __init__(self) -> None:
         self.last: int | None = None
-        """How many announcements there were up to the last that was read; None if that is not known yet."""
+        """The count of announcements up to the last one that was read; None if that is not known yet."""
         self.at = 0.0
-        """When that was put there, seconds since the epoch."""
+        """When that one was added, seconds since the epoch."""
         self._seen: dict[str, None] = {}
 
     def gap(self, upto: int, count: int, at: float) -> TailGap | None:
-        """What is missing before some that came.
+        """What is missing before some new announcements.
 
-        :param upto: how many there were up to the last of them.
-        :param count: how many these are.
-        :param at: when they were put there.
+        :param upto: the count up to the last of them.
+        :param count: how many they are.
+        :param at: when they were added.
         """
         missing = 0 if self.last is None else upto - count - self.last
         since, self.last, self.at = self.at, upto, at
@@ -89,7 +89,7 @@ class Counted:
         return TailGap(since, at, missing if 0 < missing <= MOST_MISSING else None)
 
     def unseen(self, entries: Iterable[Entry]) -> list[Entry]:
-        """Those that did not come before."""
+        """The entries that have not come before."""
         new = []
         for entry in entries:
             if entry.event.id not in self._seen:

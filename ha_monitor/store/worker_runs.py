@@ -1,4 +1,4 @@
-"""What ended on workers, and what they left, as it is read (`queries.py`)."""
+"""Runs that ended on workers, and tasks that they left, as they are read (`queries.py`)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from struct import Struct
 from typing import NamedTuple
 
 KEPT = 3600
-"""Seconds for which it is kept, by minute."""
+"""Seconds for which they are kept, by minute."""
 MOST_ABANDONED = 10_000
-"""Tasks that workers may have left, of all workers together."""
+"""Tasks that workers may have left, for all workers together."""
 MOST_LOST_RUNS = 2000
 """Runs during which a worker was lost, or may have been."""
 TEN = 10
@@ -19,12 +19,12 @@ _CELLS = Struct(">" + "II" * TEN)
 
 
 class WorkerRuns(NamedTuple):
-    """Runs that ended on a worker in some time."""
+    """Runs that ended on a worker in some period."""
 
     ended: int
-    """That succeeded, failed or were retried."""
+    """Runs that succeeded, failed or were retried."""
     failed: int
-    """Of these."""
+    """Those that failed."""
 
 
 class Abandoned(NamedTuple):
@@ -32,7 +32,7 @@ class Abandoned(NamedTuple):
 
     task_id: str
     is_orphaned: bool
-    """It was said to be orphaned, and nobody has taken it since."""
+    """Whether it was announced as orphaned and no worker has taken it since."""
 
 
 class LostRun(NamedTuple):
@@ -41,11 +41,11 @@ class LostRun(NamedTuple):
     task_id: str
     worker: str
     started: int
-    """In µs since the epoch, by the worker's clock: what tells it from other runs of that task."""
+    """In µs since the epoch, by the worker's clock: tells it from other runs of the task."""
 
 
 def minutes_in(since: float, until: float) -> dict[int, list[int]]:
-    """The minutes of a time, by ten: the minutes of each, from 0."""
+    """The minutes of a period, by ten minutes: the minutes in each, from 0."""
     found: dict[int, list[int]] = {}
     for minute in range(int(since // 60), ceil(until / 60)):
         found.setdefault(minute // TEN, []).append(minute % TEN)
@@ -53,9 +53,9 @@ def minutes_in(since: float, until: float) -> dict[int, list[int]]:
 
 
 def runs_from(raw: Iterable[tuple[bytes | None, Sequence[int]]]) -> WorkerRuns:
-    """The sum of what is kept; without what is not of the program's making.
+    """The sum of stored values; foreign ones are left out.
 
-    :param raw: what is kept of ten minutes, and which of these count.
+    :param raw: the stored value of ten minutes, and which of these minutes count.
     """
     ended = failed = 0
     for text, minutes in raw:
@@ -67,7 +67,7 @@ def runs_from(raw: Iterable[tuple[bytes | None, Sequence[int]]]) -> WorkerRuns:
 
 
 def abandoned_by(worker: str, member: bytes) -> str | None:
-    """The id of a task that a worker left, by an entry as `lua/index/abandoned.lua` makes it; None if it is another
+    """The id of a task that a worker left, from an entry as `lua/index/abandoned.lua` makes it; None if it is another
     worker's.
     """
     length, _, rest = member.partition(b":")
@@ -78,8 +78,8 @@ def abandoned_by(worker: str, member: bytes) -> str | None:
 
 
 def lost_run(member: bytes) -> LostRun | None:
-    """A run during which its worker was lost, by an entry as `lua/index/abandoned.lua` makes it; None if it is not
-    known to have been lost.
+    """A run during which its worker was lost, from an entry as `lua/index/abandoned.lua` makes it; None if the worker
+    is not known to have been lost.
     """
     length, _, rest = member.partition(b":")
     if length[:1] != b"!" or not length[1:].isdigit() or len(length) > 9:

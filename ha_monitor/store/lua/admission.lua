@@ -1,4 +1,4 @@
--- Which workers have a record: those that have proven themselves most.
+-- Which workers have a record: if there is no room for all, those that are best proven.
 --
 -- @include clock tables
 -- @keys workers unconfirmed young liveness skewed
@@ -18,8 +18,8 @@ local admit_worker
 do
   local workers_full = false
 
-  -- Forgets the worker that has proven itself least, if any may go: one that was never confirmed, then one that has
-  -- fallen silent after a short life, then one that has been silent for long. Whether one did.
+  -- Forgets the worker that is proven least, if any may be forgotten: one that was never confirmed, or a young one that
+  -- has fallen silent, or one that has been silent for long. Returns whether there was one.
   local function make_room()
     local removable = {
       { keys.unconfirmed, KEPT_FOR.trial }, { keys.young, KEPT_FOR.silent_young },
@@ -35,7 +35,7 @@ do
     return false
   end
 
-  -- Takes in a worker that was not heard of before; whether there is room for it.
+  -- Admits a new worker; returns whether there is room for it.
   function admit_worker(name)
     if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
       refuse_entry('workers')

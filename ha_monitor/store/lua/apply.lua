@@ -1,9 +1,9 @@
--- Merges a batch of events, and puts what is to be announced into the caller's outbox. Atomic; repeating it
--- changes nothing and announces nothing, also after a call that failed half-way (outbox.lua). First everything is read
--- and computed; then `commit` writes it.
+-- Merges a batch of events and adds their announcements to the caller's outbox. Atomic and idempotent: repeating a call
+-- changes nothing and announces nothing, even after a call that failed half-way (outbox.lua). The script reads and
+-- computes everything first; then `commit` writes it.
 --
--- Several calls of an instance may be under way. What one has left of its batch comes before what was handed over
--- behind it: a call that was made before the instance knew of it merges nothing.
+-- An instance may have several calls in flight. If one merges only a part of its batch, the rest must be merged before
+-- any later batch: a call that was sent before the instance knew of the rest merges nothing.
 --
 -- @include briefs counting error_groups index/flow index/indexes lease outbox tables merge/open_tasks merge/others
 -- @include merge/activity merge/producers merge/run_times merge/tally merge/tasks merge/waiting merge/workers
@@ -11,12 +11,12 @@
 -- @keys instance
 -- @options tasks calls
 --
--- Returns {sequence number of the first item, items, events new, events repeated, announcements that wait, how many of
--- the tasks are merged} or the error LEASELOST. If their records are large, so that Redis would be held for long, these
--- are not all of them, and nothing behind them is merged. -1 instead of a number: nothing at all is merged, since an
--- earlier call has left something.
+-- Returns {sequence number of the first item, items, number of new events, number of repeated events, number of tasks
+-- with waiting announcements or counts, how many tasks of the batch are merged}, or the error LEASELOST. The last
+-- number is lower than the batch's if the records are large and would block Redis for long; then nothing after these
+-- tasks is merged. It is -1 if nothing at all is merged, because an earlier call left a rest.
 
--- What can be found by an index must be in it before it is there.
+-- A record must be in the indexes before it exists, so that every record can be found by them.
 local function write_indexes()
   waiting.write()
   open_tasks.write()

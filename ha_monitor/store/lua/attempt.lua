@@ -1,8 +1,8 @@
--- Notes that the handling of messages begins which the broker had delivered before. Atomic.
+-- Notes that the handling of redelivered messages begins. Atomic.
 --
 -- @include numbers
 -- @keys noted...
--- @option below  a message whose handling has begun so often, or more often, is not noted
+-- @option below  a message whose handling has begun so often is no longer noted
 -- @option keep  seconds for which a note is kept
 --
 -- Returns for each key how often the handling of its message had begun before.
@@ -11,7 +11,7 @@ local MOST_BEGUN = 2 ^ 31
 local begun = {}
 for index, key in ipairs(keys.noted) do
   local noted = redis.pcall('GET', key)
-  -- What is no such number is not of our making, and is written over.
+  -- A value that is not such a number is foreign, and is overwritten.
   local before = type(noted) == 'string' and number_in(noted, MOST_BEGUN) or 0
   if before < options.below then
     redis.call('SET', key, before + 1, 'EX', options.keep)

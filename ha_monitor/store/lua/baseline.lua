@@ -1,11 +1,11 @@
--- Baseline run times: of each name, so many runs and their mean in seconds.
+-- Baseline run times: for each name, a number of runs and their mean in seconds.
 --
 -- @include numbers trouble
 -- @keys baselines
 
 local RUNS_REMEMBERED, RUNS_NEEDED = 100, 10
 
--- Runs and their mean in seconds, as a baseline run time is kept; {0, 0} if nothing usable is.
+-- The number of runs and their mean in seconds, from a stored baseline; 0, 0 if there is none, or it is unusable.
 local function read_baseline(raw)
   local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
   runs, mean = tonumber(runs), tonumber(mean)

@@ -1,35 +1,35 @@
--- Brief records: what is left of a task that succeeded `detail_ttl` s after that, if it ran once and few events told of
--- it. All that decides what a late or repeated event of it does is kept, so that this is as if the record were there:
--- only arguments, root, parent and custom events are gone. Any other task keeps its record.
+-- Brief records: what is left of a successful task's record after `detail_ttl` s, if it ran once and has few events. A
+-- brief record keeps everything that decides how a late or repeated event is merged, so the result is the same as with
+-- the whole record; only arguments, root, parent and custom events are gone. Any other task keeps its record.
 --
--- Of most tasks a key of their own takes more than what it holds. So they lie in hashes of some ten tasks each, small
--- enough that Redis keeps them as one piece of memory: task id (of a UUID its 16 bytes) -> text, in big-endian order:
---   s since the epoch in which it was written (4 bytes), flags (1), numbers of name, queue and worker (2 each, 0 for
---   none), when it succeeded in µs (7); then, of each that the flags name: when it was sent, received and started, as
---   that time less this one plus BIAS (5 each), the run time (a double), the eta (5, as before); and 4 bytes of the
---   id of each event
+-- A key of its own would take more memory than most tasks' content. So hashes hold some ten tasks each, small enough
+-- that Redis keeps a hash as one piece of memory: task id (of a UUID its 16 bytes) -> text, in big-endian order:
+--   s since the epoch when it was written (4 bytes), flags (1), numbers of name, queue and worker (2 each, 0 for none),
+--   when it succeeded in µs (7); then, for those whose flags are set: when it was sent, received and started, as the
+--   time of success less this one plus BIAS (5 each), the run time (a double), the eta (5, likewise); and 4 bytes of
+--   the id of each event
 --
--- The brief record is written with the whole one, which expires first; so nothing has to go through them. How many
--- hashes there are depends on how many tasks there are: when one is full, a new generation with more of them begins,
--- and the one before is searched until all in it have expired. Texts have numbers in a hash of each generation:
--- '>' .. text -> number, '<' .. number -> text.
+-- The brief record is written together with the whole one, which expires first; so no sweep is needed. The number of
+-- hashes follows the number of tasks: when one is full, a new generation with more hashes begins, and the one before is
+-- searched until everything in it has expired. Each generation has a hash that numbers texts: '>' .. text -> number,
+-- '<' .. number -> text.
 --
 -- @include clock generated/catalogue ids numbers pieces runs stored trouble work
 -- @keys briefs
 -- @families brief brief_texts task
 -- @options success_ttl
--- @option detail_ttl  s for which the whole record of a task that succeeded is kept; nil for as long as anything of it
+-- @option detail_ttl  s for which the whole record of a successful task is kept; nil to have no brief records
 
 local briefs
 
 do
   local FIRST_SIZE, GROWTH, LAST_SIZE = 256, 8, 2 ^ 23 -- hashes of a generation
-  -- Tasks in a hash from which on there shall be more of them, which Redis 7 still keeps in one piece, and beyond which
-  -- it takes no more.
-  local CROWDED, FULL, A_LOOK = 96, 1000, 8 -- and of how many tasks one looks at that
-  local LONGEST_ID, LONGEST, LONGEST_IDS = 64, 64, 5 * ID_SIZE -- bytes of what Redis keeps so
+  -- Tasks in a hash above which a new generation is due, which Redis 7 still keeps in one piece; tasks above which a
+  -- hash takes no more; and after how many tasks one hash is checked for this.
+  local CROWDED, FULL, A_LOOK = 96, 1000, 8
+  local LONGEST_ID, LONGEST, LONGEST_IDS = 64, 64, 5 * ID_SIZE -- bytes up to which Redis keeps a hash in one piece
   local MOST_TEXTS, MOST_GENERATIONS = 20000, 6
-  local SPARE = 1.125 -- a hash lives so much longer than what is in it, and is swept when that is over
+  local SPARE = 1.125 -- a hash lives so much longer than its entries, and is swept when its TTL falls below theirs
   local BIAS, MOST_APART = 2 ^ 39, 2 ^ 39 - 1 -- µs, six days
   local UUID = '^' .. string.rep('[0-9a-f]', 8) .. string.rep('%-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]', 4)
     .. string.rep('[0-9a-f]', 8) .. '$'
@@ -41,11 +41,11 @@ do
   local life = math.ceil(success_ttl * SPARE)
   local now_s = math.floor(now / 1000)
 
-  -- {number, size, since = ms, until = ms when all in it has expired, or 0}, newest first.
+  -- {number, number of hashes, since (ms), when everything in it has expired (ms) or 0}, newest first.
   local generations = {}
   local is_begun, is_broken, is_crowded, lacks_texts = false, false, false, false
-  local entries, size = {}, 0 -- task id, its place, what it is called there, its text, …
-  local failed = {} -- keys of whole records of which no brief one could be written
+  local entries, size = {}, 0 -- task id, its place, its field, its text, …
+  local failed = {} -- ids of tasks whose brief records could not be written
   local numbers, texts, new_texts, most_known = {}, {}, {}, nil
 
   local function is_generation(one)
@@ -57,7 +57,7 @@ do
     return one[2] >= 1
   end
 
-  -- Before all others.
+  -- Called before all others.
   local function begin()
     local raw = unless_foreign('GET', keys.briefs)
     if not raw then return end
@@ -74,12 +74,12 @@ do
     is_begun = #generations > 0
   end
 
-  -- Whether there are any.
+  -- Whether there may be any brief records.
   local function are_any()
     return #generations > 0
   end
 
-  -- What a task is called in its hash, and where that is in each generation; nil if it has no place there.
+  -- The field of a task in its hash, and a number that selects the hash in each generation; nil if it can have none.
   local function place_of(uuid)
     if #uuid == 36 and string.find(uuid, UUID) then
       local first = tonumber(string.sub(uuid, 1, 8), 16)
@@ -105,7 +105,7 @@ do
     return (struct.unpack('>I4', id, at + ID_SIZE - 4))
   end
 
-  -- The number of a text; 0 for none, nil if it has none and there is no room for one.
+  -- The number of a text; 0 for nil; nil if it has none and there is no room for one.
   local function number_of(text)
     if not text then return 0 end
     local number = numbers[text]
@@ -189,7 +189,7 @@ do
     return #text <= LONGEST and text or nil
   end
 
-  -- The facts that a text holds; nil if it has expired or is none of the program's making.
+  -- The facts in a text; nil if it has expired or is foreign.
   local function unpacked(generation, text)
     if #text < 18 then return nil end
     local written, flags, name, queue, worker, ended, at = struct.unpack('>I4BI2I2I2I7', text)
@@ -217,7 +217,7 @@ do
     return facts
   end
 
-  -- What is known of a task that has no other record; nil if nothing.
+  -- The facts of a task without a whole record; nil if there is no brief one.
   local function find(uuid)
     local field, place = place_of(uuid)
     for _, generation in ipairs(field and generations or {}) do
@@ -233,7 +233,7 @@ do
     return nil
   end
 
-  -- Whether an event is among those that a brief record knew.
+  -- Whether an event is among those that a brief record has merged.
   local function has_seen(marks, id)
     local mark = mark_of(id, 1)
     for _, known in ipairs(marks) do
@@ -249,8 +249,8 @@ do
     redis.call('SET', keys.briefs, cmsgpack.pack(generations), 'EX', life)
   end
 
-  -- Keeps a brief record of a task until `write`, if it can have one. The s for which the whole one is kept then; nil
-  -- if there is no other.
+  -- Holds a brief record of a task until `write`, if the task can have one. Returns the s for which the whole record is
+  -- kept then, or nil.
   local function keep(uuid, facts, seen)
     if not detail_ttl or facts.tk ~= SUCCEEDED or #seen > LONGEST_IDS or not is_brief(facts) then return nil end
     local field, place = place_of(uuid)
@@ -264,7 +264,7 @@ do
     return detail_ttl
   end
 
-  -- Takes out of a hash what has expired; whether there is room for more.
+  -- Deletes expired entries of a hash; returns whether there is room for more.
   local function sweep(key)
     local count = attempt('HLEN', key)
     if not count or count >= FULL then return false end
@@ -277,7 +277,7 @@ do
     return true
   end
 
-  -- Whether the brief record of a task is written. looks: whether to look how full its hash is.
+  -- Writes the brief record of a task; returns whether it could. looks: whether to check how full its hash is.
   local function write_one(key, field, text, looks)
     if redis.call('TTL', key) < success_ttl then
       if redis.call('EXISTS', key) == 1 and not sweep(key) then return false end
@@ -290,7 +290,7 @@ do
     return true
   end
 
-  -- Whether there is to be a new generation, and of which size.
+  -- How many hashes the next generation has if one is due, else nil or false.
   local function next_size()
     local last, number = generations[1], #generations
     if number >= MOST_GENERATIONS then return nil end
@@ -298,10 +298,10 @@ do
     return lacks_texts and now - last[3] > success_ttl * 1000 / MOST_GENERATIONS and last[2] or nil
   end
 
-  -- Whether it is known where they are, for all others.
+  -- Makes sure that `briefs` names the generations, for all instances; returns whether it does.
   local function is_place_known()
     if not is_begun then
-      -- What is no text is not of the program's making, and no value is written over it.
+      -- A key of another type is foreign, and is not overwritten.
       if attempt('GET', keys.briefs) == nil then return false end
       redis.call('SET', keys.briefs, cmsgpack.pack(generations))
     end
@@ -323,7 +323,7 @@ do
     end
   end
 
-  -- Writes them, before the whole records.
+  -- Writes the brief records, before the whole ones.
   local function write()
     if size == 0 then return end
     write_entries()
@@ -331,8 +331,8 @@ do
     if more and #failed == 0 then begin_generation(more) end
   end
 
-  -- Lets whole records live on of which there is no brief one, after the records; and removes a value that is not the
-  -- program's, unless one has been written over it.
+  -- Called after the records: extends the TTL of whole records whose brief ones could not be written, and deletes a
+  -- foreign value of `briefs`, unless it was overwritten.
   local function mend()
     if is_broken and size == 0 then redis.pcall('DEL', keys.briefs) end
     for _, uuid in ipairs(failed) do redis.call('EXPIRE', families.task .. uuid, success_ttl) end

@@ -1,12 +1,12 @@
--- Where something is counted by minute: a hash for each of its names and hour, `<hour since the epoch>:<name>`, with a
--- field for each minute in which anything was.
+-- Counts by minute: a hash for each name and hour, `<hour since the epoch>:<name>`, with a field for each minute in
+-- which something happened.
 --
 -- @include trouble
 
 local by_minute = {}
 
 do
-  local hour_texts = {} -- family -> hour -> the beginning of a key, since making a text of a number takes long
+  local hour_texts = {} -- family -> hour -> the beginning of a key, since converting a number to text is slow
 
   -- The key of a name in an hour.
   function by_minute.key_of(family, name, hour)
@@ -23,7 +23,7 @@ do
     return text .. name
   end
 
-  -- What a field holds, or false. What is no hash is of no use to anybody, and goes.
+  -- The value of a field, or false. A key that is not a hash is useless, and is deleted.
   function by_minute.cell_in(key, field)
     local reply = redis.pcall('HGET', key, field)
     if type(reply) ~= 'table' or not reply.err then return reply end

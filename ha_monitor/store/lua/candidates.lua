@@ -1,30 +1,31 @@
--- Finds open tasks that are overdue, or that a worker that is lost had started, for the leader to ask about. A duty of
--- the leader. What a lost worker had not started comes back into its queue.
+-- Finds open tasks that are overdue, or that a worker had started that is now lost, for the leader to ask about. A duty
+-- of the leader. The broker requeues tasks that a lost worker had not started.
 --
--- Bounded: so many records are looked at a call, or fewer large ones (work.lua). A task that is not overdue is put off
--- until it would be, though not for longer than the least limit of its name, since the merge does not say that it came
--- to another phase; one that is handed out, for a minute, so that the others get their turn and a new leader finds it
--- again if this one dies.
+-- Bounded: each call looks at a limited number of records, or fewer large ones (work.lua). A task that is not overdue
+-- is put off until it would be, but only by the least limit of its name, since the merge does not report that it came
+-- to another phase. One that is handed out is put off for a minute, so that others get their turn and a new leader
+-- finds it again if this one dies.
 --
--- Fair: of the overdue ones, tasks that belong together by name and worker are handed out in turn with all others,
--- those first whose worker or name is known for longer. Those for which there was no room go behind all that are due.
--- So each call looks at others, and many tasks that one cannot get to know anything of keep nobody away for long.
+-- Fair: overdue tasks are grouped by name and worker, and handed out one of each group in turn: first the groups whose
+-- worker is confirmed or, without a worker, whose name has a baseline. Tasks for which there was no room go behind all
+-- that are due. So each call looks at other tasks, and many tasks about which nothing can be found out do not hold up
+-- the rest for long.
 --
 -- @include clock duty found index/abandoned index/children index/open_since lifetime limits looks phases pieces record
 -- @include rollback orphan_scan baseline work
 -- @keys open orphaned liveness workers unconfirmed
 -- @families task
--- @option most_records  most records to look at
--- @option most_found  most tasks to return
--- @option most_workers  most workers to return
+-- @option most_records  how many records to look at
+-- @option most_found  how many tasks to return
+-- @option most_workers  how many workers to return
 --
 -- Returns {ms since the epoch, {{task id, phase, since when in µs, name, queue, worker, its state}, …}, 1 if more is
--- due or 0, {nodename, …} of workers that were heard from last}: a text is empty where nothing is known, the state is
--- as in `liveness`, or `gone` if the worker was not heard of for very long; 1 follows it if workers know the task by
--- another id. Nothing if the caller does not lead; or the error LEASELOST.
+-- due or 0, {nodename, …} of the workers heard from last}. A text is empty if it is not known; the state is as in
+-- `liveness`, or `gone` if the worker was not heard of for very long; 1 follows it if workers know the task by another
+-- id. Returns false if the caller does not lead; or the error LEASELOST.
 
 local ASKED_FOR, LOOK_ANYWAY = 60000, 86400000 -- ms
-local SHARE_OF_SCAN = 0.5 -- of what a call does
+local SHARE_OF_SCAN = 0.5 -- of the work of a call
 
 local states = {}
 
@@ -40,22 +41,22 @@ local function state_of_worker(name)
   return states[name]
 end
 
--- When a worker that is lost was heard of last, in ms.
+-- When a lost worker was last heard of, in ms; nil if it is not lost.
 local function heard_before(name)
   if state_of_worker(name) ~= 'lost' then return nil end
   return tonumber(string.match(redis.call('HGET', keys.liveness, name), '^lost %S+ (%S+)'))
 end
 
 local found, closed, more = {}, {}, 0
-local looks = {} -- when to look at a task again, and its id, one after the other
+local looks = {} -- when to look at a task again, its id, …
 
 local function look_again(uuid, at)
   looks[#looks + 1] = string.format('%.0f', time_of_look(at))
   looks[#looks + 1] = uuid
 end
 
--- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before:
--- they were asked of a worker that did not answer.
+-- Makes the tasks of lost workers due, before all others, some at each call. Also those that were handed out before: a
+-- worker was asked about them that did not answer.
 local function scan_for_orphans()
   local cursor, turns, left = read_orphan_scan()
   if not turns or turns == 0 then return 0 end
@@ -91,7 +92,7 @@ end
 
 local known = {}
 
--- Whether a worker is one that was confirmed, or without one, whether a name is one that has often run.
+-- Whether a worker is confirmed or, without a worker, whether the name has a baseline.
 local function is_known(worker, name)
   local key = worker ~= '' and worker or '\0' .. name
   if known[key] == nil then
@@ -105,7 +106,7 @@ local function is_known(worker, name)
   return known[key]
 end
 
-local groups, group_of = {}, {} -- those that belong together, in the order in which they are due
+local groups, group_of = {}, {} -- in the order in which they are due; key -> group
 
 local function note_overdue(candidate)
   local phase, name, worker = candidate[2], candidate[4], candidate[6]
@@ -146,7 +147,7 @@ local function look(uuid, facts)
   end
 end
 
--- Hands out what is overdue, one of each group in turn.
+-- Hands out overdue tasks, one of each group in turn.
 local function hand_out(of_known)
   local left, round = {}, 1
   for _, group in ipairs(groups) do

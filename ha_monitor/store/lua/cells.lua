@@ -1,15 +1,14 @@
--- What a call counts of events, by what they have in common: name, worker and queue. The texts of the fields are put
--- together when they are written, once for many events. Most calls count little under each, so beginning one is cheap,
--- too.
+-- Counts the events of a call by their labels: name, worker and queue. The names of the fields are built when they are
+-- written, once for many events. Most calls count little under each label set, so a new cell is cheap, too.
 --
--- A cell has the events that were counted under the same labels: {name, worker, queue, between, to_write, events,
--- failed = {[exception] = how many} or nil, histograms = or nil}, where `between` is what stands between the kind and
--- the last part of its fields (counting.lua), and `to_write` what one more field adds to what is to be written.
--- `events` has {[code] = how many} and, as `events.cell`, the cell; it stands for the cell, since most often it is all
--- that is needed.
+-- A cell has the events counted under the same labels: {name, worker, queue, between, to_write, events,
+-- failed = {[exception] = count} or nil, histograms = table or nil}. `between` is the middle part of its fields,
+-- between the kind and the last part (counting.lua); `to_write` is what one more field costs to write (work.lua).
+-- `events` has {[code] = count} and, as `events.cell`, the cell; callers use it instead of the cell, since it is
+-- usually enough.
 --
--- Histograms: {name, worker, queue, between, to_write, runs, waits}, each of the two, once there is something in it,
--- {counts = {[index of a bound] = how many}, sum in µs, index = the bound that was found last}.
+-- Histograms: {name, worker, queue, between, to_write, runs, waits}; `runs` and `waits`, once they are not empty, are
+-- {counts = {[index of a bound] = count}, sum in µs, index = the bound that was found last}.
 --
 -- @include generated/catalogue numbers work
 -- @options counting
@@ -21,14 +20,14 @@ do
   local bounds = options.counting and options.counting.buckets
   local is_by_worker = options.counting and options.counting.worker_histograms
   local all, all_histograms = {}, {}
-  local cell_at, histograms_at = {}, {} -- by what is between
-  local histograms_of = {} -- name -> queue -> histograms of all workers
+  local cell_at, histograms_at = {}, {} -- between -> cell; between -> histograms
+  local histograms_of = {} -- name -> queue -> the histograms that all workers share
 
   local function between_of(name, worker, queue)
     return SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR
   end
 
-  -- The events of a cell, which may be new.
+  -- The events of a cell, which is created if it is new.
   local function events_of(name, worker, queue)
     local between = between_of(name, worker, queue)
     local cell = cell_at[between]
@@ -49,7 +48,7 @@ do
 
   local function begin_histograms(cell)
     local name, queue = cell.name, cell.queue
-    -- Most often all workers have one.
+    -- Usually all workers share one.
     local is_shared = not is_by_worker and name ~= OVERFLOW
     local of_name = is_shared and histograms_of[name]
     local found = of_name and of_name[queue]
@@ -69,7 +68,7 @@ do
     return found
   end
 
-  -- The index of the bound below which something counts: often that of the one before, or one nearby.
+  -- The index of the bucket for a duration; often that of the one before, or a neighbour.
   local function index_of(seconds, index)
     while bounds[index] and seconds > bounds[index] do index = index + 1 end
     while index > 1 and seconds <= bounds[index - 1] do index = index - 1 end
@@ -80,7 +79,7 @@ do
     return seconds >= 0 and seconds <= MOST_SECONDS and seconds or clamped(seconds, MOST_SECONDS)
   end
 
-  -- Puts something into the histogram of a kind, 'runs' or 'waits'.
+  -- Adds a duration to the histogram of a kind, 'runs' or 'waits'.
   local function observe(events, kind, seconds)
     local cell = events.cell
     local histograms = cell.histograms or begin_histograms(cell)
@@ -106,7 +105,7 @@ do
       local exception = string.match(extra or '', '^([%w_.]+)%(') or 'UnknownException'
       cell.failed = cell.failed or {}
       cell.failed[exception] = (cell.failed[exception] or 0) + 1
-      will_write(cell.to_write) -- at most
+      will_write(cell.to_write) -- an upper bound
       return
     end
     local before = events[code]
@@ -115,7 +114,7 @@ do
     if code == SUCCEEDED and extra then observe(events, 'runs', extra) end
   end
 
-  -- Numbers as they are in fields. Lua takes as long for one as Redis for a field, so they are made once.
+  -- Numbers as texts in fields, converted once: Lua takes as long for one as Redis for a field.
   local texts = {}
 
   local function text_of(number)
@@ -127,8 +126,8 @@ do
     return text
   end
 
-  -- Adds all fields, and how much was counted of each, behind the first `size` of two lists; returns how many there are
-  -- then.
+  -- Appends all fields to one list and their counts to another, both after the first `size` entries; returns the new
+  -- size.
   local function add_fields(fields, amounts, size)
     for _, cell in ipairs(all) do
       local between = cell.between
@@ -161,7 +160,7 @@ do
     return size
   end
 
-  -- The labels under which a field was counted first: name, worker, queue.
+  -- The labels under which a field was first counted: name, worker, queue.
   local function labels_of(kind, between)
     local found = string.find(kind, '^%d') and cell_at[between] or histograms_at[between]
     return found.name, found.worker, found.queue

@@ -1,4 +1,4 @@
--- The time, by Redis's clock.
+-- The time by Redis's clock.
 
 local function now_ms()
   local time = redis.call('TIME')

@@ -2,31 +2,32 @@
 -- result backend were asked. A duty of the leader. Atomic; a task that has moved on since it was found is left alone,
 -- and nothing is announced twice, whoever leads.
 --
--- Nothing is confirmed before all instances have merged what they had been given when the questions were answered
--- and the queue of events was empty: the missing event may be in flight. Nor soon after an instance vanished, where
--- each was given all: it may live without a store, and merges what it alone was given once it has one.
+-- Nothing is confirmed until all instances have merged what they had received when the questions were answered and the
+-- queue of events was empty: the missing event may be in flight. On a broker that gives every event to all instances,
+-- nothing is confirmed soon after an instance vanished either: it may be alive without a store, and may merge what only
+-- it received once it has a store again.
 --
 -- @include clock counting duty error_groups found generated/catalogue index/ended_badly index/flow index/indexes
 -- @include index/open_since lifetime limits looks merged outbox packed phases record rollback runs saving statistics
 -- @include story takeovers work
 -- @keys open stuck orphaned liveness
 -- @families task
--- @option absent  ms for which one that vanished may come back with what no other was given
--- @option required_watermark  when that was, in ms since the epoch
+-- @option absent  ms for which a vanished instance may come back with events that no other received
+-- @option required_watermark  when the questions were answered and the queue was empty, in ms since the epoch
 -- @option confirmations  {{task_id, phase, since = in µs, kind = one of these three, with
 --         'stuck': seen_in = phase in which a worker has it, confirmed_by = {what confirmed it, …}, answered = workers
 --         'orphaned': must_be_lost = whether its worker must be lost, confirmed_by, answered
 --         'finished': fact = of the missing event as in record.lua}, …}
 --
--- Returns {sequence number of the first item, items, confirmations that it has looked at}: not all of them where the
--- records are large, and -1 if it is too early. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, number of confirmations handled}: not all of them if the records
+-- are large, and -1 if it is too early; false if the caller does not lead; or the error LEASELOST.
 
--- Until a task that was announced is asked for again, in ms: a quarter of the time for which it has been there, so that
--- many that never change leave room for others.
+-- How long until an announced task is asked for again, in ms: a quarter of its time in the phase, so that many tasks
+-- that never change leave room for others.
 local LEAST_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
 local writes = {}
 
--- A write for after the outbox.
+-- Holds a write until the outbox is written.
 local function later(...)
   writes[#writes + 1] = { ... }
 end
@@ -61,8 +62,8 @@ local function confirm_stuck(uuid, facts, phase, since, told)
   writes[#writes + 1] = told.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
   local limit, from = limit_of(facts.n, told.seen_in), since_by_store(facts, phase, since)
   if limit == nil or now - from / 1000 < limit then
-    -- An event is missing, and the task is further than its record, where it may stay for longer; or it was asked for
-    -- because its record would expire.
+    -- An event is missing: the task is further than its record says, in a phase where it may stay longer. Or the task
+    -- was asked for because its record would expire.
     local look_at = limit and from / 1000 + limit or now + LEAST_LOOK_AGAIN
     later('ZADD', keys.open, time_of_look(look_at), uuid)
     return
@@ -76,7 +77,7 @@ end
 
 local function confirm_orphaned(uuid, facts, phase, since, told)
   if not told.must_be_lost and not is_overdue(facts, phase, since) then
-    -- It was asked for because its record would expire, which it may.
+    -- It was asked for because its record would expire, which is fine.
     later('ZADD', keys.open, now + LONGEST_LOOK, uuid)
     return
   end
@@ -136,7 +137,7 @@ local function confirm(told)
   elseif told.kind == 'orphaned' then
     confirm_orphaned(uuid, facts, phase, since, told)
   elseif facts.tk == nil or told.fact[3] > since then
-    -- Else it is the result of an earlier run.
+    -- Otherwise the result is that of an earlier run.
     reconcile(uuid, key, facts, told.fact, seen, waiting, uncounted, text)
   end
 end

@@ -1,5 +1,5 @@
--- The queue of a task whose producer sent no task-sent: the one that its worker consumes, as the leader has told, or
--- the one of the configuration.
+-- The queue of a task whose producer sent no task-sent: the queue that its worker consumes, as the leader has written
+-- it, or the default queue of the configuration.
 --
 -- @include trouble
 -- @keys worker_queues
@@ -10,10 +10,10 @@ local consumed = {}
 do
   local default = options.counting and options.counting.default_queue
   local UNKNOWN = 'unknown'
-  local LONGEST = 255 -- as the names in events
-  local queue_of_worker = {} -- nodename -> the one queue that it consumes, or the default
+  local LONGEST = 255 -- as for names in events
+  local queue_of_worker = {} -- nodename -> the only queue that it consumes, or the default
 
-  -- For counts: 'unknown' if nothing is known. `worker` may be empty.
+  -- The queue for counts; 'unknown' if nothing is known. `worker` may be empty.
   function consumed.label(worker, is_producer)
     if is_producer or not worker or worker == '' then return default or UNKNOWN end
     local queue = queue_of_worker[worker]
@@ -24,8 +24,8 @@ do
     return queue
   end
 
-  -- For lines: nil if nothing is known. Who reads them relies on UTF-8, and what is in the store may be anything, so a
-  -- name beyond ASCII is left out.
+  -- The queue for lines; nil if nothing is known. Readers of lines rely on UTF-8, and the stored value may be anything,
+  -- so a name beyond ASCII is left out.
   function consumed.queue(worker, is_producer)
     local queue = consumed.label(worker, is_producer)
     local is_plain = #queue <= LONGEST and string.find(queue, '^[\32-\126]+$')

@@ -1,10 +1,10 @@
--- What this call has counted for the metrics: whoever serves them keeps a copy, and learns of each change by the reply.
+-- What this call has counted for the metrics: the instance that exports them has a copy, which each reply updates.
 
 local note_counted, note_all_counted, note_samples, counted_reply
 
 do
-  local counted, size = {}, 0 -- field, number, field, number, …; an empty text where a field is gone
-  local samples_added = 0 -- at most, that a scrape returns from now on and did not before
+  local counted, size = {}, 0 -- field, number, field, number, …; an empty text if a field was deleted
+  local samples_added = 0 -- upper bound of how many more samples a scrape returns from now on
 
   function note_counted(field, number)
     counted[size + 1], counted[size + 2] = field, number
@@ -25,7 +25,7 @@ do
     samples_added = samples_added + count
   end
 
-  -- What the reply says of it.
+  -- The part of the reply that says what was counted.
   function counted_reply()
     if size == 0 and samples_added == 0 then return {} end
     return { samples_added, counted }

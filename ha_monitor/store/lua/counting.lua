@@ -1,20 +1,21 @@
 -- Counts events for the metrics of an instance.
 --
--- The counts lie in one hash an instance, written in the same call that merges the events: what is merged once is
--- counted once, whatever dies meanwhile, and the counts go on where they were when the instance starts again.
+-- The counts are in one hash for each instance, written in the same call that merges the events. So an event is counted
+-- exactly once, whatever crashes meanwhile, and an instance that restarts continues with its old counts.
 --
--- A field is made of parts with SEPARATOR between:
+-- A field is made of parts with SEPARATOR between them:
 --   {code, name, worker, queue, exception}   events of that code (events/catalogue.py); exception with FAILED only
---   {'r', name, worker, queue, le}           runs that took at most `le` seconds, and more than the bound before
+--   {'r', name, worker, queue, le}           runs that took at most `le` seconds, and more than the bound below
 --   {'R', name, worker, queue, ''}           their sum in µs
 --   {'w', …} {'W', …}                        the same for the wait before each run (runs.lua)
--- `worker` is a nodename, or for SENT the host of the producer, whose nodename has its process id in it.
--- {'l', nodename} is the number of events lost (see losses.lua; nodename is empty where workers are not told apart),
--- {'z', name} that of missing ends that were added (see confirm.lua). {'s', nodename} is the number of runs that by the
--- clocks of two hosts began before their attempt was sent, {'S', nodename} by how much in all, in µs.
+-- `worker` is a nodename, but for SENT the host of the producer, because a producer's nodename contains its process id.
+-- {'l', nodename} is the number of lost events (losses.lua; the nodename is empty if workers are not told apart),
+-- {'z', name} the number of missing ends that were added (confirm.lua). {'s', nodename} is the number of runs that
+-- began before their attempt was sent, by the clocks of two hosts, {'S', nodename} the total of these differences, in
+-- µs.
 --
--- Name, worker and queue are a label set. Those that some instance has counted are in one sorted set: so each instance
--- can export all counters of a label set with 0, before it counts anything for it. A new one needs room.
+-- Name, worker and queue are a label set. All label sets that any instance has counted are in one sorted set, so each
+-- instance can export every counter of a label set as 0 before it counts anything for it. A new label set needs room.
 --
 -- @include cells clock consumed counted generated/catalogue numbers pieces runs trouble
 -- @keys counts label_sets
@@ -23,10 +24,10 @@
 
 local SEPARATOR = '\31'
 local WAIT = -1 -- a code that no event has
--- {buckets = upper bounds of the histograms in ascending order, workers = how they are told apart: 'nodename',
--- 'hostname', or 'none', worker_histograms = whether the histograms tell them apart, too, room = samples that may be
--- added, reserve = how many of these only label sets without a worker may add, a_label_set, an_exception = samples that
--- one of them adds, default_queue = where a queue is not known at all}; nil where nothing is counted.
+-- {buckets = upper bounds of the histograms in ascending order, workers = how workers are told apart: 'nodename',
+-- 'hostname', or 'none', worker_histograms = whether the histograms tell them apart, too, room = how many samples may
+-- be added, reserve = how many of these are only for label sets without a worker, a_label_set, an_exception = how many
+-- samples one of them adds, default_queue = the queue where none is known}; nil if nothing is counted.
 local counting = options.counting
 
 local count_event, count_wait, count_waiting, count_run, count_reconciled, count_lost, is_countable
@@ -38,7 +39,7 @@ do
 
   local hosts = {} -- nodename -> its host
 
-  -- What tells a worker from others under the setting. A producer has no stable nodename.
+  -- The label by which a worker is told apart under the setting. A producer has no stable nodename.
   local function worker_label(worker, is_producer)
     if counting.workers == 'none' then return '' end
     if counting.workers ~= 'hostname' and not is_producer then return worker end
@@ -50,7 +51,7 @@ do
     return host
   end
 
-  local places = {} -- name -> queue, or false -> {workers = {[nodename] = events of a cell}, producers = likewise}
+  local places = {} -- name -> queue, or false -> {workers = {[nodename] = the events of a cell}, producers = likewise}
 
   local function place_of(name, queue)
     local of_name = places[name]
@@ -70,7 +71,7 @@ do
     return events
   end
 
-  -- The kinds with one label: label -> how much. A nodename is empty where workers are not told apart.
+  -- The kinds with one label: label -> amount. The nodename is empty if workers are not told apart.
   local with_one_label = { z = {}, l = {}, s = {}, S = {} }
 
   local function add_to(kind, label, by)
@@ -82,7 +83,7 @@ do
     return facts.n ~= nil and runs.is_queue_known(facts, code, at, worker, sends)
   end
 
-  -- Counts one event, but for a start the wait before it.
+  -- Counts one event; of a start, not the wait before it.
   -- extra: the run time in seconds with SUCCEEDED, the exception's text with FAILED; or nil.
   function count_event(facts, code, at, worker, extra)
     local name, queue = facts.n or UNKNOWN, facts.at and runs.queue(facts, code, at, worker) or facts.q or false
@@ -91,7 +92,7 @@ do
     count(events or new_events(place, name, queue, worker, is_producer), code, extra)
   end
 
-  -- Counts the wait before a start. A negative one is the clocks' fault.
+  -- Counts the wait before a start. A negative wait is an error of the clocks.
   function count_wait(facts, at, worker)
     local wait, missing = runs.wait(facts, at, worker)
     if missing > 0 then
@@ -105,7 +106,7 @@ do
     observe(place.workers[worker] or new_events(place, name, queue, worker, false), 'waits', wait / 1000000)
   end
 
-  -- Counts the new events of a task with one run whose wait is kept (runs.keep_wait), and that wait.
+  -- Counts the new events of a task with a single run whose wait is stored (runs.keep_wait), and that wait.
   function count_run(facts, fresh, fresh_size)
     local name, queue, wait = facts.n or UNKNOWN, facts.q or false, facts.qw
     local place = place_of(name, queue)
@@ -119,7 +120,7 @@ do
         local events = workers[worker] or new_events(place, name, queue, worker, false)
         count(events, code, code == FAILED and fact[7] or fact[6])
         if code == STARTED then
-          -- Where there is a wait, no clock is wrong about it.
+          -- A wait that is stored is one about which no clock is wrong.
           if wait and wait > 0 then
             observe(events, 'waits', wait / 1000000)
           else
@@ -130,7 +131,7 @@ do
     end
   end
 
-  -- Counts an event that waited; one of code WAIT is the wait before a start.
+  -- Counts an event that was waiting; an entry with code WAIT is the wait before a start.
   function count_waiting(facts, entry)
     if entry[1] == WAIT then
       count_wait(facts, entry[2], entry[3])
@@ -150,7 +151,7 @@ do
   do
     local room, reserve = 0, 0
 
-    -- Whether there is room for so many more samples; takes it then.
+    -- Takes room for so many more samples; returns whether there was enough.
     local function takes(samples, kept)
       if room - kept < samples then return false end
       room = room - samples
@@ -161,7 +162,7 @@ do
     local MOST_AHEAD = 86400000 -- ms by which Redis's clock may have been put back
     local latest_added
 
-    -- Each is added later than all before, so that who knows some need ask for what is later only.
+    -- Each label set gets a later time than all before, so an instance that knows some asks only for later ones.
     local function insert_label_set(label_set)
       if not latest_added then
         local latest = tonumber((attempt('ZREVRANGE', keys.label_sets, 0, 0, 'WITHSCORES') or {})[2]) or 0
@@ -175,10 +176,10 @@ do
       if not attempt('ZSCORE', keys.label_sets, label_set) then insert_label_set(label_set) end
     end
 
-    local label_sets = {} -- label set -> {name, worker, queue} under which it is counted
+    local label_sets = {} -- label set -> the {name, worker, queue} under which it is counted
 
-    -- Under which labels an instance counts what it has not counted before: without the worker if there is little room,
-    -- and without anything if there is none.
+    -- The labels under which an instance counts something for the first time: without the worker if there is little
+    -- room, and OVERFLOW alone if there is none.
     local function label_set_for(name, worker, queue)
       local label_set = name .. SEPARATOR .. worker .. SEPARATOR .. queue
       local place = label_sets[label_set]
@@ -206,7 +207,7 @@ do
       return kind .. SEPARATOR .. name .. SEPARATOR .. worker .. SEPARATOR .. queue .. SEPARATOR .. last
     end
 
-    -- The field under which something is counted of which the hash has no field yet.
+    -- The field under which something is counted for the first time.
     local function new_field(field)
       local kind = string.match(field, '^[^' .. SEPARATOR .. ']*')
       if with_one_label[kind] then
@@ -218,18 +219,18 @@ do
       return field_of(kind, place, last)
     end
 
-    -- The sum of what a field holds, if anything, and more.
+    -- The sum of a field's value, if it has one, and an amount.
     local function sum_of(known, by)
       local sum = (tonumber(known or nil) or 0) + by
       if sum >= 0 and sum <= MOST_COUNT then return sum end
       return clamped(sum, MOST_COUNT)
     end
 
-    -- Redis looks through a small hash from its beginning for each field. Once a name was in it that is longer than
-    -- hash-max-listpack-value, it finds each at once, as in a large one.
+    -- Redis searches a small hash (a listpack) from its beginning for each field. After a name longer than
+    -- hash-max-listpack-value was in it, the hash is a hash table, which finds each field at once.
     local LONG = string.rep('long', 20)
 
-    -- Adds to the hash what it had no field for. new: field -> how much.
+    -- Adds fields that the hash does not have yet. new: field -> amount.
     local function write_new(new)
       if next(new) == nil then return end
       attempt('HSET', keys.counts, LONG, 0)
@@ -256,7 +257,7 @@ do
       local new = {}
       for first = 1, size, PUSH_AT_ONCE do
         local last = math.min(first + PUSH_AT_ONCE - 1, size)
-        -- Two calls for many fields, which replicas and the file of commands get as one.
+        -- Two calls for many fields; replicas and the append-only file get each as one command.
         local before = attempt('HMGET', keys.counts, unpack(fields, first, last))
         if not before then return end
         local after, filled = {}, 0
@@ -265,7 +266,7 @@ do
           if known then
             local sum = (tonumber(known) or 0) + amounts[index]
             if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
-            -- As a number: Redis makes a text of it, exactly, in less time than Lua.
+            -- As a number: Redis turns it into text exactly, and faster than Lua.
             after[filled + 1], after[filled + 2] = field, sum
             filled = filled + 2
           else

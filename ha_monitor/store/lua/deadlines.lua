@@ -1,8 +1,8 @@
--- What is to be done at a time, when Redis's clock is put back, or a fail-over leads to a host whose clock is behind:
--- it then lies further ahead than it was put, and would be done that much later. So each tick compares the clock with
--- that of the tick before it, whichever instance's that was, and after a step brings back every deadline that lies
--- further ahead than it can. A lease then runs for its length once more, so that nobody who lives loses it, and a wait
--- likewise; handlers are called and tasks looked at at once.
+-- Deadlines after a step back of Redis's clock, or a fail-over to a host whose clock is behind: they then lie further
+-- ahead than they were set, and would be met that much later. So each tick compares the clock with that of the previous
+-- tick of any instance, and after a step brings back every deadline that lies further ahead than possible. A lease or a
+-- wait then runs for its whole length once more, so no living instance loses its lease; handlers are called and tasks
+-- looked at immediately.
 --
 -- @include clock looks numbers pieces stored trouble
 -- @keys clock leases waiting retries open requeued
@@ -12,11 +12,11 @@
 local deadlines = {}
 
 do
-  local LEAST_STEP = 1000 -- ms: a clock that is put back by less costs no more than that
-  local AT_ONCE = 5000 -- entries of one index that a call brings back
+  local LEAST_STEP = 1000 -- ms: a smaller step costs no more than its own length
+  local AT_ONCE = 5000 -- entries of one index that a call changes
   local is_all = true
 
-  -- Makes what lies further ahead than `most` ms due in `left` ms.
+  -- Makes entries that lie further ahead than `most` ms due in `left` ms.
   local function bring_back(key, most, left)
     local latest, due = string.format('(%.0f', now + most), string.format('%.0f', now + left)
     local ahead = attempt('ZREVRANGEBYSCORE', key, '+inf', latest, 'LIMIT', 0, AT_ONCE) or {}
@@ -29,8 +29,8 @@ do
     if #ahead == AT_ONCE then is_all = false end
   end
 
-  -- A lease that ends later than it can: the instance says for how long it takes one, or takes the caller's length. How
-  -- far such an instance had merged is not known until its next tick.
+  -- Shortens leases that end later than possible, to the length that the instance has published, or else the caller's.
+  -- How far such an instance had merged is unknown until its next tick.
   local function bring_back_leases()
     local latest = string.format('%.0f', now + options.lease)
     local ahead = redis.call('ZRANGEBYSCORE', keys.leases, '(' .. latest, '+inf', 'WITHSCORES', 'LIMIT', 0, AT_ONCE)
@@ -44,7 +44,7 @@ do
     end
   end
 
-  -- Brings all back if the clock was put back since the last tick; returns by how many ms, or 0.
+  -- Brings deadlines back if the clock was put back since the last tick; returns by how many ms, or 0.
   function deadlines.check()
     bring_back_leases()
     local last = stored_number(keys.clock, unless_foreign('GET', keys.clock))
@@ -59,7 +59,7 @@ do
     local requeued = number_in(attempt('GET', keys.requeued) or '')
     local latest = now + options.held
     if requeued and requeued > latest then redis.call('SET', keys.requeued, latest, 'EX', 3600) end
-    if not is_all then return 0 end -- the next tick goes on
+    if not is_all then return 0 end -- the next tick continues
     redis.call('SET', keys.clock, now)
     return step
   end

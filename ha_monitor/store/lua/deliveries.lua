@@ -1,20 +1,20 @@
--- Messages about incidents on their way to the channels: what the leader has to tell of them, and what is known then. A
--- duty of the leader.
+-- Messages about incidents on their way to the channels: writes what the leader reports about them, and returns what is
+-- known then. A duty of the leader.
 --
--- A message is claimed before it is made, so that after a crash in between another leader makes it again under its id.
--- What was told of a message counts only while its claim is there, and the claim goes last: the call may be repeated,
--- after one that did not come to its end, too.
+-- A message is claimed before it is delivered, so that after a crash in between another leader delivers it again under
+-- its id. A report that a message was taken counts only while its claim exists, and the claim is deleted last: so the
+-- call may be repeated, even after one that failed half-way.
 --
 -- @include clock duty pieces trouble
 -- @keys notify_claims notify_told notify_taken
--- @option claimed  {id, claim, …} of messages that are made now
+-- @option claimed  {id, claim, …} of messages that are delivered now
 -- @option taken  {{id, when in ms, {field of notify_told, value, …}}, …} of messages that their channels took
--- @option released  ids of claims that nobody took
--- @option noted  {field, value, …} for notify_told
--- @option over  fields of notify_told
--- @option taken_kept  ms for which it is known when a message was taken
+-- @option released  ids of claims whose messages no channel took
+-- @option noted  {field, value, …} to set in notify_told
+-- @option over  fields to delete from notify_told
+-- @option taken_kept  ms for which it is remembered when a message was taken
 --
--- Returns {now in ms, {id, claim, …}, {field, value, …}, {id, when in ms, …}}. Nothing if the caller does not lead; or
+-- Returns {now in ms, {id, claim, …}, {field, value, …}, {id, when in ms, …}}; false if the caller does not lead; or
 -- the error LEASELOST.
 
 return leading(function()

@@ -1,8 +1,8 @@
--- Notes that something was deployed. Atomic; no lease is needed.
+-- Notes that something was deployed. Atomic; needs no lease.
 --
 -- @keys deploys
 -- @option mark  what is noted, as JSON
--- @option most_marks  that are kept
+-- @option most_marks  how many to keep
 --
 -- Returns 1.
 

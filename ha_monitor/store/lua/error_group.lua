@@ -1,12 +1,12 @@
--- What a person says of a group of errors. No lease is needed: it is not the work of an instance. Atomic.
+-- What a person says about a group of errors. Needs no lease: it is not the work of an instance. Atomic.
 --
 -- @include clock stored trouble
 -- @keys errors
 -- @families error
 -- @option group  its id
--- @option resolved  when its cause is gone: ms from now; nil to take that back
--- @option ignored  until when it does not matter: ms from now; nil to take that back
--- @option kept  what is not changed: 'resolved', or nil
+-- @option resolved  when its cause was removed: ms from now; nil to take that back
+-- @option ignored  until when it is ignored: ms from now; nil to take that back
+-- @option kept  what stays unchanged: 'resolved', or nil
 --
 -- Returns 1, or 0 if there is no such group.
 

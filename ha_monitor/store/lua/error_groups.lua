@@ -1,20 +1,20 @@
 -- Groups of errors: failures, and retries for an exception, of one task with one fingerprint (events/fingerprint.py).
 --
--- A group holds what follows from its errors, whatever the order in which they come, in how many calls and to how many
--- instances: MessagePack, {facts, traceback}. The facts, a map (a key is absent when nothing is known):
+-- A group holds what follows from its errors, whatever their order, in how many calls, and by which instances they are
+-- merged: MessagePack, {facts, traceback}. The facts, a map (a key is absent when nothing is known):
 --   n c p         the task's name; the class of the exception; the place
---   k x           how many failures; how many retries
+--   k x           number of failures; number of retries
 --   f l           times in µs of the first and the last error
---   h             hour since the epoch -> failures, of the last HOURS that have any
---   i             {{task id, time of its last error in µs}, …}: the tasks that had one last, the latest first
---   m t           message and time in µs of the last error; the traceback is that of the last that has one, at `tt`
---   ra iu         what a person said of it: when it was resolved, until when it is ignored, in ms
--- A time that is none, or is still to come, counts as now.
+--   h             hour since the epoch -> failures, for the last HOURS that have any
+--   i             {{task id, time of its last error in µs}, …}: the tasks with the latest errors, the latest first
+--   m t           message and time in µs of the last error; the traceback is that of the last one that has one, at `tt`
+--   ra iu         what a person said: when it was resolved, until when it is ignored, in ms
+-- An invalid time, and one in the future, count as now.
 --
--- The MOST groups that were seen last are kept. The id of a group is made of the task's name and the fingerprint.
+-- The MOST groups with the latest errors are kept. A group's id is made of the task's name and the fingerprint.
 --
--- An error whose name is not known yet waits in the facts of its task (record.lua), `gw`: {{code, time in µs, message,
--- {fingerprint, class, place}, since when it waits in ms}, …}. There are also `g`, the fingerprint of the end that
+-- An error whose task has no known name yet waits in the task's facts (record.lua), `gw`: {{code, time in µs, message,
+-- {fingerprint, class, place}, waiting since (ms)}, …}. The facts also have `g`, the fingerprint of the end that
 -- counts, and `gr`, those of the last retries: {{time in µs, fingerprint}, …}, the latest last.
 --
 -- @include clock generated/catalogue numbers pieces record stored trouble work
@@ -36,17 +36,17 @@ do
     return at > 0 and at <= now * 1000 and at or now * 1000
   end
 
-  -- Whether an error is a later one than that which is known, or of the same time and greater.
+  -- Whether an error is later than the known one, or of the same time and greater.
   local function is_newer(group, at, message)
     return group.t == nil or at > group.t or (at == group.t and greater(message, group.m))
   end
 
-  -- Keeps of each task the last error.
+  -- Keeps the last error of each task.
   local function note_task(tasks, uuid, at)
     if not tasks[uuid] or at > tasks[uuid] then tasks[uuid] = at end
   end
 
-  -- The end of a text, from the beginning of a line or of a character.
+  -- The end of a text, cut at the beginning of a line, or at least of a character.
   local function tail(text)
     if #text <= MOST_TRACEBACK then return text end
     local cut = string.sub(text, -MOST_TRACEBACK)
@@ -61,7 +61,7 @@ do
     return type(text) == 'string' and tail(text) or ''
   end
 
-  local ids = {} -- name -> fingerprint -> the id of their group: an error seldom comes alone
+  local ids = {} -- name -> fingerprint -> group id, since errors rarely come alone
 
   local function id_of(name, fingerprint)
     local of_name = ids[name]
@@ -77,7 +77,7 @@ do
     return id
   end
 
-  -- error: {fingerprint, class, place}; payload: of the event, or nil.
+  -- error: {fingerprint, class, place}; payload: the event's, or nil.
   local function add(uuid, name, code, at, message, error, payload)
     name = name or NAMELESS
     local id = id_of(name, error[1])
@@ -123,8 +123,8 @@ do
     return nil
   end
 
-  -- Adds errors of a task, and those of it that waited for its name, to their groups.
-  -- facts: of the task, all merged; noted: facts of new events with an error; announce: what is to be announced of it.
+  -- Adds new errors of a task, and those that waited for its name, to their groups.
+  -- facts: the task's, merged; noted: facts of new events with an error; announce: the task's announcements.
   function error_groups.note(uuid, facts, noted, announce)
     if facts.gw and facts.n then
       for _, entry in ipairs(facts.gw) do
@@ -144,7 +144,7 @@ do
     end
   end
 
-  -- Adds an error of which nothing more is waited for, as it waited.
+  -- Adds an error as it waited, because nothing more is waited for.
   function error_groups.add_waiting(uuid, facts, entry, announce)
     add(uuid, facts.n, entry[1], entry[2], entry[3], entry[4], payload_of(announce, entry[1], entry[2]))
   end
@@ -153,7 +153,7 @@ do
     return clamped(value, MOST_COUNT)
   end
 
-  -- What is known of a group: {facts, traceback}; of one that is not of the program's making, nothing.
+  -- {facts, traceback} of a stored group; empty if it is foreign.
   local function load_group(id)
     local known = load_packed(families.error .. id)
     local facts, text = known and known[1], known and known[2]
@@ -186,7 +186,7 @@ do
     return list
   end
 
-  -- What is known of a group with what this call adds.
+  -- A stored group and what this call adds, merged.
   local function merged(known, text, group)
     group.k, group.x = number_of(known.k) + group.k, number_of(known.x) + group.x
     if type(known.f) == 'number' then group.f = math.min(known.f, group.f) end
@@ -212,7 +212,7 @@ do
     for id, group in pairs(groups) do
       local known, text = load_group(id)
       text = merged(known, text, group)
-      -- An array of two, whose parts need not be read together.
+      -- An array of two, whose parts can be read separately.
       attempt('SET', families.error .. id, '\146' .. cmsgpack.pack(group) .. cmsgpack.pack(text), 'PX', KEPT_FOR)
       seen[#seen + 1], seen[#seen + 2] = math.floor(group.l / 1000), id
     end

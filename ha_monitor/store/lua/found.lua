@@ -1,4 +1,4 @@
--- Tasks that were said to be stuck or orphaned.
+-- Tasks that were announced as stuck or orphaned.
 --
 -- @include pieces trouble
 -- @keys stuck orphaned

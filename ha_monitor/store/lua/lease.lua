@@ -1,5 +1,5 @@
--- Every call of an instance is made under its lease, which its token names: once another instance has taken its outbox
--- over, it changes nothing any more.
+-- Every call of an instance is made under its lease, which its fencing token names: once another instance has taken
+-- over its outbox, the call changes nothing.
 --
 -- @include counted rollback stored takeovers trouble
 -- @keys instance leases
@@ -10,8 +10,8 @@
 local holding_lease
 
 do
-  -- Counts the call. Returns how many there were with this one; when the store was last found to have gone back, and
-  -- where this call has found it, what is to be told of that.
+  -- Counts the call. Returns the number of calls including this one; when the store was last found to have gone back to
+  -- an earlier state; and, if this call found it, what to report about it.
   local function count_call()
     local counted = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'calls')) or 0
     local lost, told = options.calls - counted, nil
@@ -20,12 +20,12 @@ do
       told = rollback.note(seen, lost)
     end
     local calls = math.max(counted, options.calls) + 1
-    -- What is refused is not counted: the next call would find it missing.
+    -- A call whose count Redis refuses to store is not counted: otherwise the next call would find it missing.
     if not attempt('HSET', keys.instance, 'calls', calls) then calls = counted end
     return { calls, rollback.at(), told }
   end
 
-  -- Why the caller has no lease any more; store/own_state.py has it in words.
+  -- Why the caller no longer has a lease, as a word that store/own_state.py explains.
   local function why_lost()
     if takeovers.of(options.token) then return 'TAKEN_OVER' end
     for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
@@ -34,10 +34,9 @@ do
     return 'FORGOTTEN'
   end
 
-  -- Does the work of a call, which is given its number; without the lease, the reply is `otherwise`, or the error
-  -- LEASELOST. All replies are {what Redis refused or what is not of the program's making, if the call did without it,
-  -- or an empty text; what was counted, as counted.lua says; what count_call returns; what the script says that it
-  -- returns}.
+  -- Does the work of a call, which gets the call's number. Without the lease, the reply is `otherwise`, or the error
+  -- LEASELOST. All replies are {what Redis refused, or which value is foreign, if the call continued without it, else
+  -- an empty text; what was counted, see counted.lua; the result of count_call; what the script's header says}.
   function holding_lease(work, otherwise)
     if redis.call('ZSCORE', keys.leases, options.token) == false then
       if otherwise then return { '', {}, {}, otherwise } end

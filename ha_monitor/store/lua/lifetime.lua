@@ -1,11 +1,11 @@
--- For how long the record of a task is kept: as long as something may still be heard of it, and for a while after.
+-- How long the record of a task is kept: as long as events of it may come, and for a while after that.
 --
--- A task that waits for its eta is heard of when that has come. What an open task does for longer than `failure_ttl`,
--- its worker is asked for (candidates.lua), and while a worker has it, its record lives on (confirm.lua).
+-- A task that waits for its eta has events when the eta has come. If an open task does something for longer than
+-- `failure_ttl`, its worker is asked (candidates.lua); while a worker has the task, its record lives on (confirm.lua).
 --
 -- @include clock generated/catalogue
--- @option success_ttl  s for which the record of a task that succeeded is kept, and an id of an event in its own key
--- @option failure_ttl  s for which that of any other is kept, and what is derived from events
+-- @option success_ttl  s for which the record of a successful task is kept, and an event id that has its own key
+-- @option failure_ttl  s for which the record of any other task is kept, and what is derived from events
 
 local lifetime = {}
 
@@ -13,7 +13,7 @@ do
   local success_ttl, failure_ttl = options.success_ttl, options.failure_ttl
   local LONGEST_WAIT = 366 * 86400 -- s; an eta may name any year
 
-  -- How many s from now on.
+  -- For how many s the record is kept from now on.
   function lifetime.of(facts)
     if facts.tk == SUCCEEDED then return success_ttl end
     if facts.tk == nil and facts.e and facts.e > now * 1000 then
@@ -22,12 +22,12 @@ do
     return failure_ttl
   end
 
-  -- How many ms are left until a worker is to be asked for an open task, lest its record expire while the task runs.
+  -- In how many ms a worker must be asked for an open task, so that its record does not expire while the task runs.
   function lifetime.left(key)
     return math.max(0, redis.call('PTTL', key) - failure_ttl * 500)
   end
 
-  -- The command that lets the record of a task live on that a worker has; nil if it does so anyway.
+  -- The command that extends the life of the record of a task that a worker has; nil if that is not necessary.
   function lifetime.renewal(key)
     if redis.call('TTL', key) >= failure_ttl then return nil end
     return { 'EXPIRE', key, failure_ttl }

@@ -1,10 +1,10 @@
--- For how long an open task may wait for what it waits for.
+-- How long an open task may stay in its phase.
 --
 -- @include phases baseline
--- @option limits  {sent, received, started = ms that a task may stay in the phase, 0 for as long as it likes;
---         run_time_factor = above 0, a run may take so many times the baseline of its name instead of `started`;
---         least_run_time = ms that it may take in any case then; tasks = {{pattern = Lua's, sent, received, started},
---         …}: the first that matches a name comes before all that, for the phases that it names}
+-- @option limits  {sent, received, started = ms that a task may stay in the phase, 0 for no limit; run_time_factor =
+--         above 0, a run may take so many times the baseline of its name instead of `started`; least_run_time = ms that
+--         it may take at least in this case; tasks = {{pattern = a Lua pattern, sent, received, started}, …}: the first
+--         that matches a name overrides all this, for the phases that it names}
 
 local PHASES = { SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE }
 local limits = options.limits
@@ -23,7 +23,7 @@ local function own_limits(name)
   return own_found[name]
 end
 
--- How many ms a task may stay in a phase, or nil for as long as it likes.
+-- How many ms a task may stay in a phase, or nil for no limit.
 local function limit_of(name, phase)
   local own = name and own_limits(name)
   local limit = own and own[phase]
@@ -35,7 +35,7 @@ local function limit_of(name, phase)
   return limit > 0 and limit or nil
 end
 
--- After how many ms a task is to be looked at again: it may be in any phase by then. Nil if it has no limit at all.
+-- After how many ms to look at a task again, since it may be in any phase by then. Nil if it has no limit at all.
 local function least_limit(name)
   local least = nil
   for _, phase in ipairs(PHASES) do

@@ -1,68 +1,68 @@
--- Finds out how many events were lost, from what the workers say of themselves. A duty of the leader.
+-- Computes how many events were lost, from what the workers report about themselves. A duty of the leader.
 --
--- A worker's heartbeat says how many runs its process has begun (`processed`); for each it has sent a task-started.
--- So d(t) = processed at t, less the task-started from before t, does not change while nothing is lost, and grows by
--- what is lost. A run is counted by the worker a moment before its event gets its time, so at each heartbeat
+-- A worker's heartbeat says how many runs its process has started (`processed`); for each it has sent a task-started.
+-- So d(t) = processed at t, less the task-started from before t, is constant while nothing is lost, and grows by what
+-- is lost. The worker counts a run a moment before its event gets its time, so at each heartbeat
 --   low(t)  = processed at t, less the task-started from before t + SLACK, is at most the truth, and
 --   high(t) = processed at t, less the task-started from before t,         is at least the truth.
 -- What is reported is the growth of the larger of: the least low of two heartbeats, the least high of WINDOW ones. The
--- first is soon there, and exact when the worker pauses; the second is exact under steady load, too.
+-- first is available soon, and exact when the worker pauses; the second is exact under steady load, too.
 --
--- A heartbeat is looked at when the next one has come and all instances have merged whatever they were given until
--- then; not while messages of an instance that vanished may still come.
+-- A heartbeat is evaluated when the next one has come and all instances have merged whatever they had received until
+-- then; not while messages of an instance that vanished may still be redelivered.
 --
 -- A heartbeat that comes after another one, has more runs and yet an earlier time, is from a clock that was put back;
--- one that came at a time that is still to come was there before Redis's was. What was before and what is after that
--- cannot be put in order, so the account of the process begins anew.
+-- if a heartbeat's arrival lies in the future, Redis's clock was put back. What came before cannot be ordered with what
+-- comes after, so the account of the process begins anew.
 --
--- Where the runs of two heartbeats differ by more than any worker could begin, the account begins anew, too: one of
--- them is not true.
+-- If the runs of two heartbeats differ by more than any worker could start, one of them is false, and the account
+-- begins anew, too.
 --
--- Task events may be switched off and on at run time, between two heartbeats. So what is missing counts as lost when a
--- later run has its event; and where the runs of UNSENT_AFTER heartbeats have none, the account begins anew with the
--- next event. A process that runs tasks and sends no events of them is told of once. Of one that did send them, no
--- later event is needed where heartbeats are missing as well, as after a purge; where it has been idle for WINDOW
--- heartbeats since; or where it has ended.
+-- Task events may be switched off and on at run time, between two heartbeats. So what is missing counts as lost only
+-- when a later run has its event; and if the runs of UNSENT_AFTER heartbeats have none, the account begins anew with
+-- the next event. A process that runs tasks and sends no events of them is reported once. If a process did send them,
+-- no later event is needed when heartbeats are missing as well, as after a purge; when it has been idle for WINDOW
+-- heartbeats since; or when it has ended.
 --
--- Where the store has gone back, some starts may be missing, so the account begins anew, too.
+-- After the store has gone back, some starts may be missing, so the account begins anew, too.
 --
--- It looks at some processes a call, and goes on where it was at the next.
+-- Each call looks at some processes, and the next one continues there.
 --
 -- @include clock counting duty merged outbox processes rollback tables trouble work
 -- @keys processes gaps
 -- @options worker_ttl failure_ttl
 -- @option report  whether to report and count what is found
--- @option place  {where to go on, {process, …}} as returned by the call before or empty
+-- @option place  {where to continue, {process, …}} as returned by the previous call, or empty
 --
--- Returns {sequence number of the first item, items, {where to go on, {process, …}}}: the place to go on is '0' and
--- there is no process when all were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns {sequence number of the first item, items, {where to continue, {process, …}}}: the place is '0' and there is
+-- no process when all were looked at. Returns false if the caller does not lead; or the error LEASELOST.
 
 local SLACK, WINDOW = 250000, 15 -- µs; heartbeats
-local STEADY = 5000000 -- µs: at most so far apart are two heartbeats of which none between is missing,
-local STEADY_SPANS = 2.5 -- or at most so many times as far as the two before
+local STEADY = 5000000 -- µs: no heartbeat is missing between two that are at most so far apart,
+local STEADY_SPANS = 2.5 -- or at most so many times as far apart as the two before
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
-local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms: for what is on its way; where no next heartbeat will come
-local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- what says more is no number of runs
+local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms for events in flight; the same if no next heartbeat will come
+local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- a larger number is not a number of runs
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
-local MOST_PROCESSES, MOST_WORK = 50, 10000 -- a call; work: heartbeats and starts
+local MOST_PROCESSES, MOST_WORK = 50, 10000 -- for each call; work: heartbeats and starts
 local STEPS = 8 -- of a call's work, for each process
-local LARGEST_ACCOUNT = 4096 -- bytes; ten times what one has
+local LARGEST_ACCOUNT = 4096 -- bytes; ten times the usual size
 local MOST_IN_A_LINE = 20 -- names
 local MOST_GAPS = 1000
 local ADVICE = 'they ran tasks and no event of them came: start them with -E, set worker_send_task_events, or set '
   .. 'broker.enable_events'
 local writes = {}
-local silent_workers, silent_at = {}, nil -- nodenames of those that are to be told of; what the line's id is made of
+local silent_workers, silent_at = {}, nil -- nodenames to be reported; what the line's id is made of
 
--- A write of what is known of a process, for after the outbox.
+-- Holds a write about a process until the outbox is written.
 local function later(...)
   writes[#writes + 1] = { ... }
 end
 
 local DOUBLES = '>' .. string.rep('d', AT_ONCE)
 
--- The times of task-started as they came.
+-- The times of task-started, in the order in which they came.
 local function read_starts(raw)
   local times, offset, size = {}, 1, START_SIZE * AT_ONCE
   while offset + size <= #raw + 1 do
@@ -85,8 +85,8 @@ local function pack_starts(times)
   return table.concat(pieces)
 end
 
--- The heartbeats as they came: {time in µs, processed, came at ms, whether it is the last}. What is no heartbeat is
--- left out.
+-- The heartbeats in the order in which they came: {time in µs, processed, arrival in ms, whether it is the last}.
+-- Invalid ones are left out.
 local function read_beats(raw)
   local beats = {}
   for offset = 1, #raw - BEAT_SIZE + 1, BEAT_SIZE do
@@ -99,7 +99,7 @@ local function read_beats(raw)
   return beats
 end
 
--- What is known of a process, or nil if it cannot be read.
+-- The state of a process, or nil if it cannot be read.
 local function read_state(raw)
   local readable, state = pcall(cmsgpack.unpack, raw)
   if not readable or type(state) ~= 'table' or type(state.highs) ~= 'table' or #state.highs > WINDOW then return nil end
@@ -118,8 +118,8 @@ local function read_state(raw)
   return state
 end
 
--- Whether the clock was put back since the state, or between two of the heartbeats as they came; or more runs were
--- begun between them than any worker can.
+-- Whether the clock was put back since the state, or between two of the heartbeats in the order of their arrival; or
+-- whether more runs were started between them than any worker can start.
 local function is_broken_off(state, beats)
   local at, processed = state.at, state.done
   for _, beat in ipairs(beats) do
@@ -133,7 +133,7 @@ local function is_broken_off(state, beats)
   return false
 end
 
--- When the first and the last of the heartbeats came, in ms.
+-- When the first and the last of the heartbeats arrived, in ms.
 local function arrivals(beats)
   local first, last = math.huge, 0
   for _, beat in ipairs(beats) do first, last = math.min(first, beat[3]), math.max(last, beat[3]) end
@@ -164,13 +164,13 @@ local function least_of(values)
   return least
 end
 
--- The state of a process: at, done = time and `processed` of the last heartbeat looked at; base = task-started counted
--- and forgotten; level = d as far as it is accounted for, nil until it is known; low = the last low; highs = the last
--- WINDOW highs; silent, unsent = heartbeats in a row with runs and without events, and those runs; sends = whether an
--- event proves that the worker sends them, proven = whether one ever did; told = whether a line said that none comes;
--- from = when the account began in ms;
--- bound = the high of the heartbeat before the latest one with events: no more is missing that a later event followed;
--- idle = heartbeats in a row without runs; span = µs between the last two heartbeats.
+-- Evaluates a heartbeat; returns how many events turn out to be lost. The state of a process: at, done = time and
+-- `processed` of the last evaluated heartbeat; base = number of task-started counted and deleted; level = d as far as
+-- it is accounted for, nil until it is known; low = the last low; highs = the last WINDOW highs; silent, unsent =
+-- heartbeats in a row with runs and without events, and the number of those runs; sends = whether an event proves that
+-- the worker sends them, proven = whether one ever did; told = whether a line reported that none comes; from = when the
+-- account began in ms; bound = the high of the heartbeat before the latest one with events, an upper bound of what is
+-- missing before a later event; idle = heartbeats in a row without runs; span = µs between the last two heartbeats.
 local function look_at(state, beat, count, count_with_slack)
   local at, processed = beat[1], beat[2]
   local high, low = processed - count, processed - count_with_slack
@@ -179,7 +179,7 @@ local function look_at(state, beat, count, count_with_slack)
   local is_gap = span and span > STEADY and span > STEADY_SPANS * (state.span or 0)
   state.span = span or nil
   if processed == 0 or (state.done and processed < state.done) then
-    -- A process that has just begun, perhaps with the id of the one before it.
+    -- A process that has just started, perhaps with the same process id as the one before.
     state.level, state.highs, state.low = processed == 0 and high or nil, {}, nil
     state.silent, state.unsent, state.sends = 0, 0, false
     state.bound, state.proven, state.told, fresh = nil, false, false, 0
@@ -199,7 +199,7 @@ local function look_at(state, beat, count, count_with_slack)
       state.silent, state.unsent, state.sends, state.proven = 0, 0, true, true
     end
   end
-  -- Where heartbeats are missing as well, what is missing was not switched off.
+  -- If heartbeats are missing as well, the events were lost and not switched off.
   if is_gap and state.sends then
     state.bound = high
   elseif fresh > 0 then
@@ -215,7 +215,7 @@ local function look_at(state, beat, count, count_with_slack)
     if full then state.level = least end
     return 0
   end
-  -- What came late after all was not lost.
+  -- An event that came late was not lost after all.
   state.level = math.min(state.level, high)
   local is_settled = beat[4] or (state.idle or 0) >= WINDOW
   if not state.sends and not (is_settled and state.proven and state.silent < UNSENT_AFTER) then
@@ -229,7 +229,7 @@ local function look_at(state, beat, count, count_with_slack)
   return lost
 end
 
--- Remembers a process that sends no task events, to be told of with others.
+-- Remembers a process that sends no task events, so that one line reports it together with others.
 local function note_silence(process, name, state)
   local is_silent = not state.sends and state.unsent > 0 and (state.silent >= UNSENT_AFTER or not state.proven)
   if not is_silent or state.told or not options.report then return end
@@ -247,7 +247,7 @@ local function tell_of_silence()
   put_event(cmsgpack.pack(event), NIL, false)
 end
 
--- Keeps for those who search of which time some events are missing (in µs, by the worker's clock).
+-- Records for searches in which period some events are missing (in µs, by the worker's clock).
 local function keep_gap(name, lost, since, at)
   local what = string.format(lost == 1 and '%.0f start of %s' or '%.0f starts of %s', lost, name)
   local gap = { what = what, since = math.floor(since / 1000), ['until'] = math.ceil(at / 1000) }
@@ -280,8 +280,8 @@ local function place_of(time, sorted)
   return low
 end
 
--- How many starts were at each of the times or before: time -> count. The starts come nearly in order, so that each
--- one's place is mostly that of the one before.
+-- How many starts were at or before each of the times: time -> count. The starts come nearly in order, so a start's
+-- place is mostly that of the one before.
 local function count_until(starts, times)
   table.sort(times)
   local counts, size, place = {}, #times, 0
@@ -305,7 +305,7 @@ local function begin_anew(key)
   later('DEL', unpack(key))
 end
 
--- The same after the store has gone back; what was told of the process is not told again.
+-- The same after the store has gone back; what was reported about the process is not reported again.
 local function begin_after_rollback(key, state)
   later('DEL', key[1], key[2])
   local kept = { base = 0, highs = {}, silent = 0, unsent = 0, sends = false, from = now, told = state.told }
@@ -320,7 +320,7 @@ local function keep(key, value)
   end
 end
 
--- The heartbeats that can be looked at, and those that wait, packed.
+-- The heartbeats that can be evaluated, and those that must wait, packed.
 local function evaluable_beats(beats, state, merged)
   local evaluable, kept = {}, {}
   for number, beat in ipairs(beats) do
@@ -360,7 +360,7 @@ local function account(process, key, raw_beats, merged)
   local starts = read_starts(starts_raw)
   local lost, taken, since = 0, 0, state.at
   if #evaluable > 0 then
-    -- It takes up to WINDOW heartbeats to be sure that something is missing.
+    -- It takes up to WINDOW heartbeats until it is certain that something is missing.
     since = (since or evaluable[1][1]) - WINDOW * (state.span or 0)
     local times, last, rest = {}, evaluable[#evaluable][1], {}
     for _, beat in ipairs(evaluable) do
@@ -389,8 +389,8 @@ local function account(process, key, raw_beats, merged)
   keep(key[3], cmsgpack.pack(state))
 end
 
--- How much work a process is: nothing without heartbeats. What is more than apply.lua appends is of another version,
--- and what is no text is not of our making.
+-- How much work a process is; none without heartbeats. A value longer than apply.lua writes is from another version,
+-- and a key of another type is foreign.
 local function work_of(key)
   local beats, starts = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2])
   local known = unless_foreign('STRLEN', key[3])
@@ -403,7 +403,7 @@ local function work_of(key)
   return beats > 0 and beats / BEAT_SIZE + starts / START_SIZE or 0
 end
 
--- Looks at processes until it was work enough; returns where to go on.
+-- Looks at processes until this call has done enough; returns where to continue.
 local function look_at_processes(merged)
   local cursor, left = options.place[1] or '0', options.place[2] or {}
   if #left == 0 then

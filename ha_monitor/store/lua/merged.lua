@@ -1,4 +1,4 @@
--- What all instances together have merged, for scripts that must not act on what may be in flight.
+-- What all instances together have merged, for scripts that must not act while an event may be in flight.
 --
 -- @include clock stored takeovers trouble
 -- @keys leases requeued
@@ -7,14 +7,14 @@
 
 local MERGE_GRACE = 1000 -- ms
 
--- Until when (ms) all instances have merged what they were given; nil while more of it may come again: of an instance
--- that vanished, or of one whose messages were requeued.
+-- The time in ms until which all instances have merged what they received; nil while messages may be redelivered: those
+-- of an instance that vanished, or that were requeued.
 local function merged_by_all()
   local least = now
   for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
     local instance = families.instance .. token
     local merged = stored_time(instance, unless_foreign('HGET', instance, 'merged')) or 0
-    -- One that is still to come is from before Redis's clock was put back.
+    -- A time in the future is from before Redis's clock was put back.
     least = math.min(least, merged <= now and merged or 0)
   end
   local latest = takeovers.latest()

@@ -1,17 +1,16 @@
--- Counts under other labels what was counted under some. Atomic; repeating it changes nothing. Whichever command Redis
--- refuses, no count is lost or doubled.
+-- Moves counts to other labels. Atomic and idempotent. No count is lost or doubled, whichever command Redis refuses.
 --
 -- @include clock counted lease numbers trouble
 -- @keys counts counting label_sets gone...
 -- @options failure_ttl
 -- @option moves  {{field, field to which its number is added}, …}; some hundred at most
--- @option forgotten  label sets that nobody counts any more: {<name>\31<worker>\31<queue>, …}
--- @option gone  {name, ms}: whose counts these are, instead of the caller's own, if it has not been heard of for so
---         long; or nil
+-- @option forgotten  label sets that no instance counts any longer: {<name>\31<worker>\31<queue>, …}
+-- @option gone  {name, ms}: moves the counts of this instance instead of the caller's, if it has not been heard of for
+--         so long; or nil
 --
--- Returns 1, or 0 if the other one is not gone; or the error LEASELOST.
+-- Returns 1, or 0 if that instance is not gone; or the error LEASELOST.
 
--- What fields of a hash hold, as texts: field -> text; nil if Redis refuses to tell.
+-- The values of fields of a hash: field -> text; nil if Redis refuses to read them.
 local function texts_of(key, fields)
   local found = attempt('HMGET', key, unpack(fields))
   if not found then return nil end
@@ -28,7 +27,7 @@ local function set_all(texts)
   return attempt('HSET', keys.counts, unpack(flat))
 end
 
--- Works out the moves: what fields of the caller's hash hold then, and which of the source hold nothing any more.
+-- Computes the moves: the new values of the caller's fields, and which fields of the source become empty.
 local function sums(source, moves, found, before)
   local own, numbers, taken = source == keys.counts, {}, {}
   local function number_of(field)
@@ -63,7 +62,7 @@ local function move_all(source, moves)
   if #taken == 0 then return end
   local after = {}
   for field, number in pairs(numbers) do after[field] = string.format('%.0f', number) end
-  -- In the caller's hash, this one command adds the numbers and takes them away.
+  -- In the caller's own hash, this one command both adds the numbers and sets the moved fields to 0.
   if not set_all(after) then return end
   local is_deleted = attempt('HDEL', source, unpack(taken))
   if source == keys.counts then

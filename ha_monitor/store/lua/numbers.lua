@@ -1,6 +1,6 @@
--- Numbers of events, made such that Redis and MessagePack can hold them; and numbers in Redis, which are texts there.
+-- Numbers of events, limited to what Redis and MessagePack can hold; and numbers in Redis, which are texts there.
 
-local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; of a run
+local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; duration of a run
 local MOST_RETRIES, MOST_COUNT = 2 ^ 31, 2 ^ 53
 
 -- A number from 0 to `most`; 0 for anything else, such as NaN.
@@ -15,8 +15,8 @@ local function whole(value, most)
   return math.floor(clamped(value, most))
 end
 
--- The whole number from 0 to `most` that a text says, or nil if it says no such number. What is more than 2 ^ 53 is
--- none in any case: Lua would round it.
+-- A text as a whole number from 0 to `most`, or nil if it is not one. A number above 2 ^ 53 is never accepted, because
+-- Lua would round it.
 local function number_in(text, most)
   local number = string.match(text, '^%d+$') and tonumber(text)
   return number and number <= (most or MOST_COUNT) and number or nil

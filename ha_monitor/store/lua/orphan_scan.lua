@@ -1,12 +1,12 @@
--- Which tasks of lost workers are still to be looked for.
+-- The search of the index of open tasks for those of lost workers.
 --
 -- @include stored
 -- @keys orphan_scan
 
 local SCAN_KEPT_FOR = 60000 -- ms
 
--- The place to go on in the index, how often to go through it, and the tasks before that place that are yet to be
--- looked at; nil if nobody wants it.
+-- Where to continue in the index, how many passes are left, and the tasks before that place that were not looked at
+-- yet; nil if no search is requested.
 local function read_orphan_scan()
   local cursor, turns, left = unpack(load_packed(keys.orphan_scan) or {}, 1, 3)
   if type(cursor) ~= 'string' or not string.match(cursor, '^%d+$') or type(turns) ~= 'number' then return nil end
@@ -18,9 +18,9 @@ local function write_orphan_scan(cursor, turns, left)
   redis.call('SET', keys.orphan_scan, cmsgpack.pack({ cursor, turns, left }), 'PX', SCAN_KEPT_FOR)
 end
 
--- A worker that was just lost makes the index be gone through: from where it now is to the end, and once more, so that
--- more and more lost workers cannot keep it at its beginning. While any is lost it is done once a minute, for what came
--- late.
+-- A newly lost worker starts a search of the index: from its current place to the end, and then one whole pass, so that
+-- a series of lost workers cannot keep it at the beginning. While any worker is lost, a search is repeated once a
+-- minute, for events that came late.
 local function request_orphan_scan(any_lost, newly_lost)
   local cursor, turns, left = read_orphan_scan()
   if newly_lost then

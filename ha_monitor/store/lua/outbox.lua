@@ -1,22 +1,22 @@
--- The outbox of an instance, and how a call is all or nothing.
+-- The outbox of an instance, and how a call becomes all or nothing.
 --
--- Redis does not take back what a script wrote before it failed. So a script reads and computes first, and then calls
+-- Redis does not roll back what a script wrote before it failed. So a script reads and computes first, and then calls
 -- `commit`, which writes in this order:
 --   1  `unfinished`: whose outbox gets how many entries
 --   2  the entries
---   3  the records, and all the rest
+--   3  the records, and everything else
 --   4  `unfinished` is deleted, and the outbox is trimmed
--- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, and some
--- of the records may not know of it: if the call is repeated, by whichever instance, they would be announced a second
--- time. So whoever finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
+-- A failure before the second step leaves nothing that matters. After it, the entries are safe in the outbox, but some
+-- records may not know of them: if any instance repeats the call, these entries would be announced a second time. So
+-- the instance that finds `unfinished` puts the ids of the entries into `interrupted`, and `commit` leaves out what is
 -- in there.
 --
--- While somebody looks, which a key with a short life says, what a call announces is put into a stream as well: the
--- tail of the whole fleet. Each of its entries has up to A_PIECE bytes of announcements (`e`, MessagePack: {entry, …}),
--- whose they are (`by`), and how many announcements there were up to its end (`n`), by which a reader sees that some
--- are missing. It is bounded, and expires by itself. It is written before the outbox, so that a call that fails in
--- between puts them there twice, and not never: a reader leaves out what it has seen. Whoever takes an outbox over
--- adds nothing, since what is in there was put into the stream with it.
+-- While somebody watches the tail of the whole fleet, which a key with a short TTL says, announcements are added to a
+-- stream as well. Each entry of the stream has up to A_PIECE bytes of announcements (`e`, MessagePack: {entry, …}), the
+-- token of their instance (`by`), and the number of all announcements up to its end (`n`), by which a reader sees that
+-- some are missing. The stream is bounded, and expires. It is written before the outbox, so a call that fails in
+-- between adds its announcements twice rather than never: a reader leaves out what it has seen. A takeover adds
+-- nothing: the entries of the outbox were added to the stream when they were written.
 --
 -- @include ids numbers pieces saving stored trouble
 -- @keys instance outbox unfinished interrupted tail tail_wanted
@@ -35,7 +35,7 @@ local put_event, begin, trim, commit, leave_out_later
 do
   local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
   local EVENT_ITEM = '\148\0' -- MessagePack: an array of four, the first a 0
-  -- Its key and its length cannot be in a text.
+  -- The key `id` and its length, in MessagePack, which cannot occur in a text.
   local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')'
   local MOST_PIECES, A_PIECE, TAIL_TTL = 512, 131072, 60 -- of the stream; bytes; s
   local any_interrupted, is_wanted, left_out = false, false, {}
@@ -46,7 +46,7 @@ do
     items[#items + 1] = EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
   end
 
-  -- What tells an entry from all others.
+  -- The id that identifies an entry.
   local function name_of_entry(entry)
     return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
   end
@@ -59,14 +59,14 @@ do
     return type(value) == 'number' and value >= 0 and value <= MOST_COUNT and value % 1 == 0
   end
 
-  -- From now on, what has these names is left out of every outbox. kept_for: s, at least.
+  -- From now on, leaves entries with these ids out of every outbox. kept_for: for at least so many s.
   function leave_out_later(names, kept_for)
     if #names == 0 or redis.call('SCARD', keys.interrupted) >= MOST_INTERRUPTED then return end
     in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', keys.interrupted, ...) end)
     if redis.call('TTL', keys.interrupted) < kept_for then redis.call('EXPIRE', keys.interrupted, kept_for) end
   end
 
-  -- Brings what a call left that did not come to its end into order.
+  -- Clears up after a call that did not finish.
   local function recover_unfinished()
     local entry, outbox_of_it, first, before = unpack(load_packed(keys.unfinished) or {}, 1, 4)
     local is_ours = is_key(entry, families.instance) and is_key(outbox_of_it, families.outbox)
@@ -82,9 +82,9 @@ do
     redis.call('DEL', keys.unfinished)
   end
 
-  -- Begins the work of every call; returns how many entries of the caller's outbox are announced.
+  -- Begins the work of every call. Returns how many entries of the caller's outbox are announced.
   function begin()
-    -- One command for three keys of which mostly there is none.
+    -- One command for three keys, because usually none of them exists.
     if redis.call('EXISTS', keys.unfinished, keys.interrupted, keys.tail_wanted) > 0 then
       is_wanted = redis.call('EXISTS', keys.tail_wanted) == 1
       recover_unfinished()
@@ -93,10 +93,11 @@ do
     length = redis.call('LLEN', keys.outbox)
     local known = redis.call('HGET', keys.instance, 'behind')
     behind = known and tonumber(known) or length
-    -- Without it, nothing says which entries are announced: this instance is entered anew, when `repair` finds it.
+    -- Without `behind`, nothing says which entries are announced. The instance registers again when `repair` finds
+    -- this.
     if not is_place(behind) or (known and not tonumber(known)) then error(keys.instance .. ': ' .. BROKEN) end
     if options.announced > behind then
-      -- This Redis has forgotten what it said last. What it gives out next must have numbers that were not used.
+      -- This Redis has lost its latest entries. The next ones must have numbers that were not used before.
       redis.call('HSET', keys.instance, 'behind', options.announced)
       behind = options.announced
     end
@@ -104,16 +105,16 @@ do
     return done
   end
 
-  -- Forgets the entries of the caller's outbox that are announced; returns the sequence number of the first that is
-  -- left. Repeating it changes nothing.
+  -- Deletes the announced entries of the caller's outbox. Returns the sequence number of the first remaining entry.
+  -- Idempotent.
   function trim()
     if done > 0 then redis.call('LTRIM', keys.outbox, done, -1) end
     length, done = length - done, 0
     return behind - length
   end
 
-  -- Takes out of the first `own` items what a call that did not come to its end announced. Returns how many of them are
-  -- left. What is behind them comes from another outbox: it is only moved.
+  -- Removes from the first `own` items those that an interrupted call has already pushed. Returns how many of the own
+  -- items remain. The items after them come from another outbox and are only moved.
   local function leave_out_interrupted(own)
     local kept = {}
     for number = 1, own do
@@ -145,7 +146,7 @@ do
     attempt('XADD', keys.tail, 'MAXLEN', '~', MOST_PIECES, '*', 'n', total, 'by', by, 'e', packed)
   end
 
-  -- Puts the events among the first `own` items into the tail.
+  -- Adds the events among the first `own` items to the tail.
   local function write_tail(own)
     local pieces, bytes = {}, 0
     for number = 1, own do
@@ -163,9 +164,9 @@ do
     attempt('EXPIRE', keys.tail, TAIL_TTL)
   end
 
-  -- Writes, which ends the call: appends the items to the tail and to the caller's outbox, then calls `write_indexes`,
-  -- by which records are found, writes the records, and calls `write_rest`. Returns the sequence number of the first
-  -- item, and how many of the first `own` items are left; the items that are left out are taken out of the table.
+  -- Writes everything, as the last step of a call: adds the items to the tail and to the caller's outbox, calls
+  -- `write_indexes`, writes the records, and calls `write_rest`. Returns the sequence number of the first item, and how
+  -- many of the first `own` items remain; items that are left out are removed from `items`.
   function commit(write_indexes, write_rest, own)
     own = own or #items
     if any_interrupted then own = leave_out_interrupted(own) end
@@ -176,7 +177,7 @@ do
     if write_rest then write_rest() end
     in_pieces(left_out, PUSH_AT_ONCE, function(...) redis.call('SREM', keys.interrupted, ...) end)
     if #items > 0 then redis.call('DEL', keys.unfinished) end
-    -- Not earlier: at its limit of memory, Redis refuses the first write, but none behind one that it let through.
+    -- Not earlier: at its memory limit, Redis refuses the first write of a script, but none after one that it accepted.
     trim()
     return behind, own
   end

@@ -1,14 +1,14 @@
--- The facts of a task (record.lua) as MessagePack: all of them for its record, and what an event's line says of them,
--- which leaves out or replaces what is of other runs (runs.lua). What all these texts have in common is packed once.
+-- The facts of a task (record.lua) as MessagePack: all of them for its record, and for an event's line a version that
+-- leaves out or replaces facts of other runs (runs.lua). The part that all these texts share is packed once.
 
 local packed = {}
 
 do
   local next, unpack, pack, byte, sub = next, unpack, cmsgpack.pack, string.byte, string.sub
-  local EMPTY = '\128' -- a map; cmsgpack would write an array
-  local LONGEST_FIXED = 15 -- entries of a map whose number is in the byte before it
-  local map_heads = {} -- how many entries -> what stands before them
-  local queues = {} -- queue -> it and its name, packed
+  local EMPTY = '\128' -- an empty map; cmsgpack would write an array
+  local LONGEST_FIXED = 15 -- entries of a map whose count fits into its first byte
+  local map_heads = {} -- number of entries -> MessagePack header
+  local queues = {} -- queue -> its key and value, packed
 
   local function map_head(count)
     local head = map_heads[count]
@@ -19,7 +19,7 @@ do
     return head
   end
 
-  -- How many entries a map has, and these packed.
+  -- The number of entries of a map, and the packed entries.
   local function entries_of(map)
     if next(map) == nil then return 0, '' end
     local text = pack(map)
@@ -38,22 +38,22 @@ do
     return text
   end
 
-  -- The facts.
+  -- All facts.
   function packed.whole(facts)
     local defined = facts.d
     if defined == nil or defined ~= facts.rl then return next(facts) and pack(facts) or EMPTY end
-    facts.d = true -- 8 bytes less, of most tasks
+    facts.d = true -- saves 8 bytes in most tasks
     local text = pack(facts)
     facts.d = defined
     return text
   end
 
-  -- Of the task that was packed last: its facts as text, and how many entries those have that are the same for all
-  -- runs, and these packed.
+  -- Of the task that was packed last: its packed facts; the number of entries that are the same for all runs, and these
+  -- entries, packed.
   local packed_last, size, body
-  local without_queue, with_queue -- what `without_wait` gave of it
+  local without_queue, with_queue -- results of `without_wait` for it
 
-  -- Of a task without several attempts, all but the wait and the queue are the same.
+  -- In a task without several attempts, everything but the wait and the queue is the same for all events.
   local function split(facts)
     local defined, wait, queue = facts.d, facts.qw, facts.q
     local is_short = defined ~= nil and defined == facts.rl
@@ -67,11 +67,11 @@ do
     without_queue, with_queue = nil, nil
   end
 
-  -- Of one with several, all that belongs to attempts and runs differs. Returns that.
+  -- In a task with several attempts, everything about attempts and runs differs. Returns that part.
   local function split_attempts(facts)
     local at, rs, cl, re, st, q, e = facts.at, facts.rs, facts.cl, facts.re, facts.st, facts.q, facts.e
     local sl, rl, qw, d = facts.sl, facts.rl, facts.qw, facts.d
-    -- Even a nil would enlarge the table, so what is not there is not set.
+    -- Even assigning nil would enlarge the table, so absent values are not set.
     facts.at, facts.rs = nil, nil
     if cl then facts.cl = nil end
     if re then facts.re = nil end
@@ -97,7 +97,7 @@ do
     return { at = at, rs = rs, cl = cl, re = re, st = st, q = q, e = e, sl = sl, rl = rl, qw = qw, d = d }
   end
 
-  -- The facts, where more texts of them are to be made.
+  -- All facts, if other versions of them will be packed, too.
   function packed.first(facts)
     if facts.at then
       local count, entries = entries_of(split_attempts(facts))
@@ -112,7 +112,7 @@ do
     return packed_last
   end
 
-  -- The facts of a task without several attempts, but for the wait and, if so asked, for the queue.
+  -- The facts of a task without several attempts, without the wait and, if leaves_queue, without the queue.
   -- facts_text: all of them, packed.
   function packed.without_wait(facts, facts_text, leaves_queue)
     if facts_text ~= packed_last then
@@ -127,14 +127,14 @@ do
     return with_queue
   end
 
-  -- Facts without a queue, packed, with one.
+  -- Adds a queue to packed facts that have none.
   function packed.with_queue(text, queue)
     local first, high, low = byte(text, 1, 3)
     if first <= 128 + LONGEST_FIXED then return map_head(first - 127) .. sub(text, 2) .. queue_text(queue) end
     return map_head(high * 256 + low + 1) .. sub(text, 4) .. queue_text(queue)
   end
 
-  -- A name as MessagePack has it, and the mark of a number of eight bytes, as a number.
+  -- A key in MessagePack followed by the type byte of an 8-byte number, all as one number.
   local function mark_of(name)
     local text = string.char(160 + #name) .. name .. '\207'
     return (struct.unpack('>I' .. #text, text))
@@ -142,8 +142,8 @@ do
 
   local RE, ST, SL, RL, QW, E, D = mark_of('re'), mark_of('st'), mark_of('sl'), mark_of('rl'), mark_of('qw'),
     mark_of('e'), mark_of('d')
-  local numbers = {} -- a mark, the number behind it, …
-  local formats = {} -- how many of them with a name of two letters -> how many in all -> what packs them
+  local numbers = {} -- a mark, its number, …
+  local formats = {} -- values of two-letter keys and their marks -> all of them -> struct format
 
   local function format_of(long, all)
     local of_long = formats[long]
@@ -157,7 +157,7 @@ do
     return of_long[all]
   end
 
-  -- The facts of a task with several attempts, with these instead of its own, each as record.lua has it, or nil.
+  -- The facts of a task with several attempts, with these values (see record.lua) instead of its own; each may be nil.
   -- facts_text: all of them, packed.
   function packed.of_run(facts, facts_text, re, st, sl, rl, qw, e, q)
     if facts_text ~= packed_last then

@@ -1,11 +1,11 @@
--- What an open task waits for, or one that has ended and was sent or begun once more.
+-- What an open task is waiting for, or one that has ended and was sent or started again.
 --
 -- @include sender_clocks steps
 
 local SENT_PHASE, RECEIVED_PHASE, STARTED_PHASE = 'sent', 'received', 'started'
 
 -- The phase of a run that came after the ends of its task, and since when; nil if there is none. Then whether that is
--- certain, since one clock says so: that of the worker that had ended it and has begun it again.
+-- certain, because one clock shows it: that of the worker that ended the task and has begun it again.
 local function phase_after_end(facts)
   local started, received, again, ended = steps.after_end(facts)
   if started and (not received or started[1] >= received[1]) then
@@ -22,9 +22,9 @@ local function phase_after_end(facts)
   return nil
 end
 
--- The phase of an open task, and since when it could have left it, in µs: before its eta it cannot. Nil if it is
--- finished, or if nothing tells where it is. The phases follow from the facts as record.py derives the state, but a
--- task that was received once more after its last start waits to be started.
+-- The phase of an open task, and since when it could have left it, in µs: it cannot leave it before its eta. Nil if the
+-- task is finished, or its phase is not known. The phases follow from the facts as the state does in record.py, except
+-- that a task that was received again after its last start waits to be started.
 local function phase_of(facts)
   if facts.tk ~= nil then
     if facts.at then return phase_after_end(facts) end
@@ -44,7 +44,7 @@ local function phase_of(facts)
   return nil
 end
 
--- The same time by Redis's clock, whatever the clocks say that gave it: until an eta a worker waits by its own.
+-- The same time by Redis's clock, whichever clocks gave it: a worker waits for an eta by its own clock.
 local function since_by_store(facts, phase, since)
   local worker = phase ~= SENT_PHASE and facts.w
   local due = phase ~= STARTED_PHASE and facts.e or 0
@@ -54,7 +54,7 @@ local function since_by_store(facts, phase, since)
   return worker and sender_clocks.of_worker(worker, since) or since
 end
 
--- What tells one stay in a phase from another.
+-- Identifies one stay in a phase.
 local function stay_of(phase, since)
   return phase .. ' ' .. string.format('%.0f', since)
 end

@@ -1,4 +1,4 @@
--- Many values to one command, so many at a time: Lua's stack holds some thousand.
+-- Passes many values to a command in pieces, because Lua's stack holds only some thousand.
 
 local PUSH_AT_ONCE = 100
 

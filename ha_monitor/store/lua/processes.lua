@@ -1,15 +1,15 @@
--- The processes of workers, by which is found out what was lost.
+-- The processes of workers, by which lost events are detected.
 --
 -- @include clock tables trouble
 -- @keys processes
 -- @families heartbeats starts account
 
--- What is kept of a process: its heartbeats, its starts, and what losses.lua knows of it.
+-- The keys of a process: its heartbeats, its starts, and its account in losses.lua.
 local function keys_of_process(process)
   return families.heartbeats .. process, families.starts .. process, families.account .. process
 end
 
--- Enters what was heard of a process, or refuses a new one if the table is full of live ones; whether it is there now.
+-- Adds or refreshes a process; refuses a new one if the table is full of live ones. Returns whether it is in the table.
 local function enter_process(process)
   if attempt('ZADD', keys.processes, now, process) ~= 1 then return true end
   if redis.call('ZCARD', keys.processes) <= MOST.processes then return true end

@@ -1,58 +1,58 @@
 -- The record of a task, and how events are merged into it.
 --
--- One string key a task holds concatenated MessagePack values: the facts, the ids seen, `true`, the announcements that
--- wait or nil, the events that wait to be counted or nil, and the story (story.lua), which earlier versions neither
--- write nor keep. The `true` says that a script has written the record; one without it is checked first. The facts
--- commute: whatever the order, the repetition and the instance in which events come, the same set of events gives the
--- same facts. Only facts are stored; the state is derived from them (record.py).
+-- One string key for each task holds concatenated MessagePack values: the facts, the ids seen, `true`, the waiting
+-- announcements or nil, the events that wait to be counted or nil, and the story (story.lua), which earlier versions
+-- neither write nor keep. The `true` says that a script wrote the record; a record without it is checked first. The
+-- facts commute: the same set of events gives the same facts, whatever their order and repetition, and whichever
+-- instances merge them. Only facts are stored; the state is derived from them (record.py).
 --
 -- The facts, a map (a key is absent when nothing is known):
 --   n a k r p e   the definition: name, args, kwargs, root id (true: the task itself), parent id, eta in µs
---   o             true if workers know the task by another id than the text that stands for it here
+--   o             true if workers know the task by another id than its text here
 --   d             time of the event that gave the definition; the latest wins. Packed, `true` stands for that of `rl`
---   st q          last time it was sent, and the queue it was then sent to
+--   st q          when it was last sent, and to which queue
 --   rc rl         how often it was received, and when last
 --   sc sl         how often it was started, and when last
 --   xc xl         how often it was retried, and when last
 --   jc            how often it was rejected back to its queue
---   w             the worker that received or started it last
+--   w             the worker that last received or started it
 --   re            how often it was retried: the highest number that a worker or producer named, or `xc`
 --   tc            how many events finished it (an acks-late task may run twice)
---   tk tt rt ex   the event that counts among those: code, time, run time, exception. A success beats all
+--   tk tt rt ex   the end that counts: its code, time, run time, exception. A success beats all
 --                 others, as in Celery's result backends, and a rejection beats none, since Celery sends it
 --                 after the failure of the same run; otherwise the latest wins
 --   at rs cl tw   its attempts and runs (runs.lua)
 --   qw            the wait before the last run in µs
 --   g gr gw       fingerprints of the end that counts and of the last retries; errors that wait for the task's name
 --                 (error_groups.lua)
---   sw            runs that ended and wait for the task's name (statistics.lua)
---   ck cm         what Redis's clock says of times that wrong clocks gave (sender_clocks.lua)
---   sh            of a record that was brief meanwhile: marks of the events that it had (briefs.lua)
---   z zt          code and time of an end that confirm.lua added because its event was missing, until that event comes
+--   sw            ended runs that wait for the task's name (statistics.lua)
+--   ck cm         what Redis's clock shows about times from wrong clocks (sender_clocks.lua)
+--   sh            in a record restored from a brief one: marks of the events merged before (briefs.lua)
+--   z zt          code and time of an end that confirm.lua added for a missing event, until that event comes
 --
--- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, and false for what is
--- behind that; then for
+-- A fact, as events/facts.py builds it: {id, code, time in µs or 0, worker, payload or nil, …}, padded with false;
+-- after the payload for
 --   sent:      definition or nil, retries, queue or nil
 --   received:  definition or nil, retries
 --   started:   process id of the worker or nil
 --   failed:    nil, exception, {fingerprint, class, place} of the error (events/fingerprint.py)
---   retried:   nil, exception, the same or nil: without an exception it is no error
---   succeeded: run time or nil, bucket of that (events/histogram.py) or nil
+--   retried:   nil, exception, the same or nil: without an exception it is not an error
+--   succeeded: run time or nil, its bucket (events/histogram.py) or nil
 --
--- An announcement that waits: {payload, code, time in µs, since when it waits in ms, worker}. An event that waits to be
--- counted (counting.lua): {code, time in µs, worker, run time or exception or nil, since when it waits in ms}; the wait
--- before a start waits in the same way until the run is known.
+-- A waiting announcement: {payload, code, time in µs, waiting since (ms), worker}. An event that waits to be counted
+-- (counting.lua): {code, time in µs, worker, run time or exception or nil, waiting since (ms)}; the wait before a start
+-- waits in the same way until the run is known.
 --
--- Strings are never compared with < or >: Redis collates them by the server's locale.
+-- Strings are never compared with < or >: Lua in Redis would collate them by the server's locale.
 --
 -- @include generated/catalogue ids numbers story stored trouble
 
 local load_record
 
 do
-  local MOST_KEPT = 1000 -- of what waits; far more than the program keeps
-  -- What each fact is: a text, a number that counts or numbers something and from which value on, or what is told apart
-  -- by `is_other`. A fact that is not known here is of another version.
+  local MOST_KEPT = 1000 -- waiting entries; far more than the program keeps
+  -- The type of each fact: a text; a number that counts or numbers something, with its least value; or a value that
+  -- `is_other` checks. An unknown fact is from another version.
   local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true,
     tw = true, g = true }
   local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
@@ -61,7 +61,7 @@ do
     return type(value) == 'number' and value >= -1 and value <= MOST_COUNT
   end
 
-  -- Whether a value is a list of so many of such entries, at most.
+  -- Whether a value is a list of at most MOST_KEPT valid entries.
   local function is_list(value, is_entry)
     if type(value) ~= 'table' or #value > MOST_KEPT then return false end
     for _, entry in pairs(value) do
@@ -127,7 +127,7 @@ do
     return type(key) == 'string'
   end
 
-  -- The comparisons raise an error for what is no number.
+  -- Comparisons with a value that is not a number raise an error.
   local function are_facts(facts)
     for key, value in next, facts do
       local least = LEAST[key]
@@ -139,7 +139,7 @@ do
         return false
       end
     end
-    -- Each fact comes with some others.
+    -- Some facts exist only together with others.
     if facts.rc and not (facts.rl and facts.w) or facts.sc and not (facts.sl and facts.w) then return false end
     if facts.xc and not facts.xl or facts.z and not (facts.zt and facts.tc) then return false end
     if (facts.at == nil) ~= (facts.rs == nil) then return false end
@@ -158,14 +158,14 @@ do
       and (entry[5] == nil or is_number(entry[5]))
   end
 
-  -- The facts, ids, announcements, events and story of a record; nothing of one that is not of the program's making,
-  -- which the merge begins anew: what was wrong with it would be wrong again each time.
-  -- raw: as load_packed takes it.
+  -- The facts, ids, announcements, events to count and story of a record. A foreign or broken one counts as empty, and
+  -- the merge begins it anew: otherwise the same fault would show each time.
+  -- raw: see load_packed.
   function load_record(key, raw)
     local facts, seen, written, waiting, uncounted, told = load_packed(key, raw)
     if not facts then return {}, '', nil, nil, '' end
     if facts.d == true then facts.d = facts.rl end
-    -- The check takes as long as to unpack the record: 4 % of a merge.
+    -- The check takes as long as unpacking the record: 4 % of a merge.
     if written == true then return facts, seen, waiting, uncounted, story.of(told, seen) end
     waiting, uncounted = written, waiting
     local good, are = pcall(are_facts, facts)
@@ -178,7 +178,7 @@ do
   end
 end
 
--- Whether a comes after b, byte by byte; nil comes before everything.
+-- Whether a comes after b, byte by byte. Nil comes before everything.
 local function greater(a, b)
   if a == b or a == nil then
     return false
@@ -203,12 +203,12 @@ do
   local DEFINITION = { 'n', 'a', 'k', 'r', 'e' }
 
   local function merge_definition(facts, definition, at)
-    -- A task has one parent, and a retry does not say which.
+    -- A task has one parent, and a retry does not name it.
     local parent = definition.p
     if parent and greater(parent, facts.p) then facts.p = parent end
     if definition.o then facts.o = true end
     if facts.d == nil or at > facts.d then
-      -- Even a nil would enlarge the table, so what is as it was is not set. A loop would take twice as long.
+      -- Even assigning nil would enlarge the table, so unchanged values are not set. A loop would take twice as long.
       local n, a, k, r, e = definition.n, definition.a, definition.k, definition.r, definition.e
       if facts.n ~= n then facts.n = n end
       if facts.a ~= a then facts.a = a end
@@ -241,7 +241,7 @@ do
   local function merge_end(facts, code, at, runtime, exception, fingerprint)
     facts.tc = (facts.tc or 0) + 1
     if facts.tk ~= nil then
-      -- A later version may know more ends.
+      -- A later version may know other ends.
       local new, old = ENDS[code], ENDS[facts.tk] or { rank = 1, tie = 0 }
       if new.rank ~= old.rank then
         if new.rank < old.rank then return end
@@ -263,8 +263,8 @@ do
     if facts.g ~= fingerprint then facts.g = fingerprint end
   end
 
-  -- Takes back an end that was added because its event was missing, now that the event has come after all. Whether it
-  -- was so: the event was announced and counted then.
+  -- Takes back an end that was added because its event was missing, now that the event has come after all. Returns
+  -- whether it did: then the event was already announced and counted.
   function is_reconciled(facts, code)
     if facts.z == nil or facts.z ~= code then
       return false
@@ -283,9 +283,9 @@ do
     return true
   end
 
-  -- Whether a failure is the one that is known. Celery 5.7 sends two of a run that is stopped at its hard time limit,
-  -- which may come to two instances; another run would have lasted for that limit. The later one takes the place of the
-  -- other.
+  -- Whether a failure repeats the one that is known. Celery 5.7 sends two for a run that is stopped at its hard time
+  -- limit, and two instances may receive them; another run would have lasted for that limit. The later one replaces the
+  -- earlier.
   function is_told_twice(facts, fact)
     if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
       return false
@@ -296,7 +296,7 @@ do
     return true
   end
 
-  -- Merges a fact. Whatever its numbers are, what is kept of them is something that Redis and MessagePack can hold.
+  -- Merges a fact. Its numbers are limited to what Redis and MessagePack can hold.
   function merge_fact(facts, fact)
     local code, at = fact[2], fact[3]
     if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then

@@ -1,9 +1,9 @@
--- Closes entries of the caller's outbox, some of whose handlers failed: those are tried again later, or become
--- dead letters. Atomic; repeating it changes nothing.
+-- Closes entries of the caller's outbox, some of whose handlers failed: those are retried later, or become dead
+-- letters. Atomic and idempotent.
 --
 -- @include clock lease outbox
 -- @keys retries dead_letters
--- @option failed  {{delay in ms, entry}, …} of the handlers that are tried again
+-- @option failed  {{delay in ms, entry}, …} of the handlers that are retried
 -- @option dead  {dead letter as JSON, …}
 -- @option most_dead  dead letters to keep
 --

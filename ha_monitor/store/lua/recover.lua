@@ -1,6 +1,6 @@
--- Moves the caller's entry and outbox to a new token after a broken connection. A call that was under way on the
--- old connection may still arrive, at any later time; it carries the old token and is refused. Repeating it with the
--- old token gives LEASELOST: what it moved is then taken over when the new token's lease runs out.
+-- Moves the caller's entry and outbox to a new token after a broken connection. A call that was in flight on the old
+-- connection may still arrive at any later time; it carries the old token and is refused. Repeating this script with
+-- the old token gives LEASELOST: what it moved is then taken over when the new token's lease expires.
 --
 -- @include clock lease outbox tokens
 -- @keys leases instance outbox
@@ -14,7 +14,7 @@ return holding_lease(function()
   local first = trim()
   local token = new_token()
   local instance, outbox = families.instance .. token, families.outbox .. token
-  -- Should it fail between two of these, the outbox that was moved is taken over when the new lease runs out.
+  -- If this fails in between, the moved outbox is taken over when the new lease expires.
   redis.call('ZADD', keys.leases, now + options.lease, token)
   if redis.call('EXISTS', keys.outbox) == 1 then
     redis.call('RENAME', keys.outbox, outbox)

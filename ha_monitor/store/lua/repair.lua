@@ -1,19 +1,19 @@
--- Finds keys in whose place there is something of another type, of which no script can make anything, or a value that
--- the program does not write, and sets it aside where the fleet can go on without what the key held. Atomic.
+-- Finds keys that hold another type, which no script can use, or a value that the program does not write, and sets them
+-- aside if the fleet can continue without their content. Atomic.
 --
 -- @include numbers
 -- @keys checked...
 -- @option prefix  of all keys
--- @option aside  prefix under which something is kept that was set aside
--- @option kept_for  seconds for which it is kept
--- @option expected  {{type, may_go = whether it may be set aside, number = field of the hash that holds a number or an
---         empty text, is_number = whether the string is a number}, …} of the keys
+-- @option aside  prefix of keys that were set aside
+-- @option kept_for  seconds for which they are kept
+-- @option expected  for each key {type, may_go = whether it may be set aside, number = field of the hash that holds a
+--         number or an empty text, is_number = whether the string is a number}
 --
--- Returns {{key, type of what is there, where it is now or an empty text, the value that is none or an empty text}, …}.
+-- Returns {{key, type found, where it is now or an empty text, the invalid value or an empty text}, …}.
 
 local SHOWN = 50 -- bytes of a value
 
--- What is in place of a number, or an empty text if that is one, or nothing. Above 2 ^ 52, Lua would soon round it.
+-- The text if it is not a number, else an empty text. Above 2 ^ 52, Lua would soon round it.
 local function no_number(text)
   if not text then return '' end
   return number_in(text, 2 ^ 52) and '' or '"' .. string.sub(text, 1, SHOWN) .. '"'

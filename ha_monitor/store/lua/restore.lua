@@ -1,12 +1,12 @@
--- Notes what the caller had announced when this Redis went back (rollback.lua): what of it is merged again, whoever
--- does that, is left out. Atomic; repeating it changes nothing.
+-- Notes what the caller had announced when this Redis went back (rollback.lua): what is merged again, by any instance,
+-- is not announced again. Atomic and idempotent.
 --
 -- @include lease outbox
 -- @option ids  of events
 --
 -- Returns 1, or the error LEASELOST.
 
-local KEPT_FOR = 600 -- s: by then all instances have merged again what they had merged
+local KEPT_FOR = 600 -- s: by then all instances have merged again what the store lost
 
 return holding_lease(function()
   begin()

@@ -1,5 +1,4 @@
--- Raises what an instance has counted to what it had counted before the store went back. Atomic; repeating it changes
--- nothing.
+-- Raises an instance's counts to what they were before the store went back. Atomic and idempotent.
 --
 -- @include counted lease pieces trouble
 -- @keys counts

@@ -1,25 +1,24 @@
--- Which run an event of a task belongs to, and how long that run had to wait.
+-- To which run an event of a task belongs, and how long that run waited.
 --
 -- A retry is a new attempt under the same id: it is sent, received and started again, perhaps with an eta and in
 -- another queue. Only task-sent and task-received name the number of their attempt (`retries`, from 0). A task that has
--- ended may also be sent once more under its id, and then its attempts are numbered anew. So for a task that was
--- retried, requeued, received or started more than once, that ended more than once, or that was received and started by
--- different workers, these facts are kept, too:
---   at  attempt -> {when it was last sent or 0, its queue or false, its eta or 0, when the definition with the eta was
---       made or -1}
+-- ended may also be sent again under its id, and then its attempts are numbered from 0 again. So more facts are kept of
+-- a task that was retried, requeued, received or started more than once, that ended more than once, or that different
+-- workers received and started:
+--   at  attempt -> {when it was last sent or 0, its queue or false, its eta or 0, time of the definition with the eta
+--       or -1}
 --   rs cl  the steps and what closed runs (steps.lua)
--- They commute as all facts do: the MOST_ATTEMPTS highest attempts are kept, those from before the last end only where
--- there is room. Of a task without them there is at most one run, of attempt 0, with at most one end, and the other
--- facts say all about it; `tw` is the worker of the end, if that is not `w`.
+-- They commute as all facts do: the MOST_ATTEMPTS highest attempts are kept, but those from before the last end only if
+-- there is room. A task without these facts has at most one run, of attempt 0, with at most one end, and the other
+-- facts describe it fully; `tw` is the worker of the end, if that is not `w`.
 --
--- A start belongs to the lowest attempt that its worker had received by then and that nobody had begun; if all were
--- begun (it was delivered again), to the highest. A success or failure belongs to the latest start of its worker before
--- it that none of the others ended, any other end to the latest, a retry to the latest of an attempt before the one
--- that was sent. Clocks of different hosts are not compared for that. What was before an earlier end does not count for
--- an attempt's number.
+-- A start belongs to the lowest attempt that its worker had received by then and that had not begun; if all had begun
+-- (a redelivery), to the highest. A success or failure belongs to the latest earlier start of its worker that no other
+-- one ended; any other end to the latest; a retry to the latest of an attempt before the one that was sent. This
+-- compares no clocks of different hosts. Events before an earlier end do not count for an attempt's number.
 --
 -- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
--- is later, to its start. Where clocks are wrong, it is corrected or not told (sender_clocks.lua). `qw` is that of the
+-- is later, to its start. If clocks are wrong, it is corrected or unknown (sender_clocks.lua). `qw` is the wait of the
 -- latest start.
 --
 -- @include consumed generated/catalogue numbers packed record sender_clocks skew steps
@@ -28,14 +27,14 @@ local runs = {}
 
 do
   local MOST_ATTEMPTS = 16
-  -- Events of a run that has begun; all others do not depend on a start.
+  -- Events that belong to a run that has begun; all others do not depend on a start.
   local OF_A_RUN = EVENTS.of_a_run
   local ENDS = EVENTS.ends
   local IS_STEP = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true, [REQUEUED] = true }
   for code in pairs(ENDS) do IS_STEP[code] = true end
   local mark_of = steps.mark_of
 
-  -- Forgets an attempt, if there are too many: the lowest from before the last end, or the lowest of all.
+  -- Forgets an attempt if there are too many: the lowest from before the last end, else the lowest of all.
   local function limit_attempts(facts)
     local count, lowest, lowest_old = 0, nil, nil
     local ended = steps.end_before(facts, math.huge)
@@ -48,7 +47,7 @@ do
     if count > MOST_ATTEMPTS then facts.at[lowest_old or lowest] = nil end
   end
 
-  -- Begins to tell attempts and runs apart, with what the facts say of the only ones so far.
+  -- Begins to tell attempts and runs apart, starting with what the facts say of the only ones so far.
   local function begin_steps(facts)
     facts.at, facts.rs, facts.cl = {}, {}, {}
     if facts.st or facts.d then
@@ -80,7 +79,7 @@ do
     if is_new then limit_attempts(facts) end
   end
 
-  -- The latest attempt that was sent until a time, as far as is known, and after an earlier end.
+  -- The latest attempt known to have been sent until a time, and after an earlier end.
   local function sent_until(facts, at, ended)
     local latest = 0
     for number, entry in pairs(facts.at) do
@@ -89,7 +88,7 @@ do
     return latest
   end
 
-  -- The latest attempt that there was at a time.
+  -- The latest attempt that existed at a time.
   local function attempt_at(facts, at)
     local ended = steps.end_before(facts, at)
     local latest = sent_until(facts, at, ended)
@@ -99,14 +98,14 @@ do
     return latest
   end
 
-  -- The run of an event of a worker, or of any worker if that is nil; nil if its start is not known. A worker may say
-  -- that a run was retried when it has begun the retry.
+  -- The run of a worker's event, or of any worker's if `mark` is nil; nil if its start is not known. A worker may
+  -- report a retry of a run only after it has begun the retry.
   local function run_of(facts, code, at, mark)
     local found, is_found_out = steps.run_of_end(facts, code, at, mark)
     if is_found_out then return found end
     local below, ended = math.huge, 0
     if code == RETRIED then
-      -- Another worker may have ended the retry before this one says that it was retried.
+      -- Another worker may have ended the retry before this one reports it.
       ended = steps.end_before(facts, at, mark)
       local sent = sent_until(facts, at, ended)
       below = sent > 0 and sent or below
@@ -140,9 +139,10 @@ do
     return attempt_at(facts, at), nil
   end
 
-  local places, places_in = {}, nil -- time -> what was found, and the runs in which it was: others once facts change
+  local places, places_in = {}, nil -- time -> what was found; valid only for these runs, which change with the facts
 
-  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart. It is asked for several times.
+  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart. Cached, since it is called
+  -- repeatedly.
   local function place_of(facts, code, at, worker)
     local all = steps.runs(facts)
     if all ~= places_in then places, places_in = {}, all end
@@ -153,7 +153,7 @@ do
     return number, run
   end
 
-  -- The wait in µs before a start; negative if the clocks of two hosts say so, or nil if it is not known.
+  -- The wait in µs before a start; negative if the clocks of two hosts differ so; nil if it is not known.
   local function wait_before(facts, started, sent, received, due)
     if sent == 0 then sent = nil end
     if (sent or received or 0) <= 0 or (started or 0) <= 0 then return nil end
@@ -162,7 +162,7 @@ do
     return started - (due and due > available and due or available)
   end
 
-  -- The wait that is told: 0 if clocks differ a little, and none if one of them is wrong.
+  -- The wait that is shown: 0 if clocks differ a little, and nil if one of them is wrong.
   local function told_wait(wait)
     if not wait or wait < -WRONG_CLOCK * 1000 then return nil end
     return wait > 0 and wait or 0
@@ -176,7 +176,7 @@ do
     return wait_before(facts, run[1], sent or nil, run[4], due or nil)
   end
 
-  -- Whether an event begins what the facts without steps cannot hold.
+  -- Whether an event needs facts about runs that a record without steps cannot hold.
   local function needs_steps(facts, code, fact)
     if code == STARTED then
       return facts.sc ~= nil or (facts.rc ~= nil and facts.w ~= fact[4])
@@ -221,8 +221,8 @@ do
     end
   end
 
-  -- Whether an event is the first task-sent of an attempt that a worker has received: a producer sends it behind its
-  -- message, and may be held up in between until all is over. It is no sending of a later run.
+  -- Whether an event is the first task-sent of an attempt that a worker has already received: a producer sends the
+  -- event after the message, and may be delayed in between until the task has ended. It does not begin a later run.
   function runs.is_late_sending(facts, fact)
     if fact[2] ~= SENT then return false end
     if not facts.at then return facts.st == nil and facts.rc ~= nil end
@@ -235,14 +235,14 @@ do
     return false
   end
 
-  -- Merges an end that is told a second time: it closes no other run, and counts as what came later of the two.
+  -- Merges an end that was reported twice: it closes no other run, and the later of the two reports counts.
   function runs.merge_again(facts, fact)
     local told_at = facts.tt
     merge_fact(facts, fact)
     if facts.cl and told_at ~= facts.tt then steps.move_closing(facts.cl, told_at, fact[2], facts.tt) end
   end
 
-  -- Keeps the wait before the latest start, after events were merged.
+  -- Stores the wait before the latest start, after events were merged.
   function runs.keep_wait(facts)
     local started = facts.sl
     if not started then return end
@@ -269,11 +269,11 @@ do
     return (entry and (entry[1] > 0 or entry[2])) or not sends(facts.n, number > 0)
   end
 
-  -- Whether all is known that an event's line says of its run and its attempt.
-  -- sends(name, is_retry): whether a task-sent is to be expected for such attempts.
+  -- Whether everything is known that an event's line says about its run and its attempt.
+  -- sends(name, is_retry): whether to expect a task-sent for such attempts.
   function runs.is_known(facts, code, at, worker, sends)
     if not facts.at then
-      -- The start that is known is of another run if it is later than the end, or at another worker.
+      -- The known start belongs to another run if it is later than the end, or on another worker.
       if code ~= STARTED and OF_A_RUN[code] and at > 0 and (facts.sl > at or facts.w ~= worker) then return false end
       return facts.q ~= nil or not sends(facts.n, false)
     end
@@ -281,20 +281,20 @@ do
     if number == nil or not is_sending_known(facts, number, sends) then return false end
     if run and run[5] and not is_begun(facts, run[5]) then return false end
     if code ~= RETRIED then return true end
-    -- Each retry was sent before the worker says so, and the one that it speaks of is the latest.
+    -- Each retry is sent before the worker reports it, and the report is about the latest.
     local ended = steps.end_before(facts, at, mark_of(worker))
     local retries = ended > 0 and steps.retries_since(facts, ended) or facts.xc
     return sent_until(facts, at, ended) <= number + 1
       and (sent_until(facts, 0, ended) >= retries or not sends(facts.n, true))
   end
 
-  -- Whether the queue of an event's attempt is known, or none is to be expected.
+  -- Whether the queue of an event's attempt is known, or not to be expected.
   function runs.is_queue_known(facts, code, at, worker, sends)
     if not facts.at then return facts.q ~= nil or not sends(facts.n, false) end
     return is_sending_known(facts, place_of(facts, code, at, worker) or attempt_at(facts, at), sends)
   end
 
-  -- The wait in µs of the run that a start began, as it is told, or nil; and by how much it is negative, or 0.
+  -- The shown wait in µs of the run that a start began, or nil; and by how much the wait is negative, or 0.
   function runs.wait(facts, at, worker)
     local wait = nil
     if facts.at then
@@ -303,7 +303,7 @@ do
     else
       wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
     end
-    -- What the skew that the leader found is off by, is none.
+    -- A negative wait that is left after a correction does not count: it is an inaccuracy of the measured skew.
     return told_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
   end
 
@@ -316,7 +316,7 @@ do
     return facts.q
   end
 
-  -- Whether some of these announcements have another text than that of all facts.
+  -- Whether some of these announcements need other facts than those of the whole task.
   function runs.differ(facts, announce)
     if facts.at then return #announce > 0 end
     for index = 1, #announce do
@@ -326,12 +326,13 @@ do
     return false
   end
 
-  -- Run -> facts for an event of it, and the queue among them; and the facts of the task of which they are.
+  -- Run -> packed facts for an event of it, and run -> the queue in them; and the packed facts of the task they are of.
   local texts, queues, texts_of = {}, {}, nil
 
-  -- The facts for an event's line and handlers, packed: those of the task, and of attempts and runs the event's own. So
-  -- what is not waited for is left out: the wait before a run of which the event is no part, the queue for a receipt.
-  -- facts_text: the facts of the task, packed. Returns them, and the queue that is among them.
+  -- The packed facts for an event's line and handlers: those of the task, but of attempts and runs only the event's
+  -- own. What an event does not wait for is left out: the wait before a run that it is no part of, the queue for a
+  -- receipt.
+  -- facts_text: the packed facts of the task. Returns the packed facts for the event, and the queue in them.
   local function text_of(facts, facts_text, code, at, worker)
     if not facts.at then
       local is_all = OF_A_RUN[code] or (facts.qw == nil and (code ~= RECEIVED or facts.q == nil))
@@ -339,7 +340,7 @@ do
       return packed.without_wait(facts, facts_text, code == RECEIVED), facts.q
     end
     local number, run = place_of(facts, code, at, worker)
-    -- Of one run, the events that say nothing of another one have the same.
+    -- Events of the same run have the same facts, but for those that speak of another run.
     local is_shared = run and number and code ~= RETRIED
     if facts_text ~= texts_of then texts, queues, texts_of = {}, {}, facts_text end
     if is_shared and texts[run] then return texts[run], queues[run] end
@@ -365,7 +366,7 @@ do
     return text, queue
   end
 
-  -- The same, with the queue that the worker consumes where no other one is known.
+  -- The same, with the queue that the worker consumes if no other queue is known.
   function runs.text(facts, facts_text, code, at, worker)
     local text, queue = text_of(facts, facts_text, code, at, worker)
     if queue or code == RECEIVED then return text end

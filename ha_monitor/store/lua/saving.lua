@@ -1,4 +1,4 @@
--- The records of tasks that this call writes, once all is computed.
+-- The task records that this call writes once everything is computed.
 --
 -- @include ids work
 
@@ -8,8 +8,8 @@ do
   local WRITTEN, NOTHING = '\195', '\192' -- MessagePack: true, nil
   local NOTHING_WAITS = WRITTEN .. NOTHING .. NOTHING
   local unsaved, unsaved_size = {}, 0
-  -- Made once for many records, which takes 2 % off a merge: length of a text -> what MessagePack puts before it; and
-  -- number -> the same as a text, since Redis takes a quarter of the time of a SET to make one of it.
+  -- Computed once for many records, which makes a merge 2 % faster: length of a text -> its MessagePack header; and
+  -- number -> its text, since Redis needs a quarter of the time of a SET to make one.
   local heads, texts = {}, {}
 
   local function head_of(text)
@@ -30,7 +30,7 @@ do
     return text
   end
 
-  -- Keeps a record until write_records. ttl: in s.
+  -- Holds a record until write_records. ttl: in s.
   function save_record(key, facts_text, seen, waiting, uncounted, told, ttl)
     local waits = NOTHING_WAITS
     if uncounted and #uncounted > 0 then
@@ -38,7 +38,7 @@ do
     elseif waiting and #waiting > 0 then
       waits = WRITTEN .. cmsgpack.pack(waiting) .. NOTHING
     end
-    -- Put together at once: what is put together in two steps is copied twice.
+    -- In one expression: a text that is put together in two steps is copied twice.
     local value = facts_text .. head_of(seen) .. seen .. waits .. head_of(told) .. told
     local size = unsaved_size
     unsaved[size + 1], unsaved[size + 2], unsaved[size + 3] = key, value, text_of(ttl)

@@ -1,17 +1,17 @@
--- Writes what was found out of schedules: what they are, what came of their due times, and of which times the fleet has
--- all events. A duty of the leader. Repeating it changes nothing.
+-- Writes what was found out about schedules: the schedules, what came of their due times, and for which times the fleet
+-- has all events. A duty of the leader. Idempotent.
 --
 -- @include duty pieces
 -- @keys schedules schedule_runs schedule_sources schedule_habits schedule_coverage
 -- @option judged  {name, schedule as JSON, …}
 -- @option due_times  {name, its latest due times as JSON, …} of the same schedules
--- @option dropped  {name, …} of those that there are no longer
--- @option asked  {source, what it said as JSON, …}
--- @option habits  {task, when it ran lately as JSON, …}
--- @option unlearned  {task, …} of which that is kept no longer
--- @option coverage  of which times the fleet has all events, as JSON; nil to leave that as it is
+-- @option dropped  {name, …} of schedules that no longer exist
+-- @option asked  {source, its last answer as JSON, …}
+-- @option habits  {task, its latest times as JSON, …}
+-- @option unlearned  {task, …} whose habits are no longer kept
+-- @option coverage  for which times the fleet has all events, as JSON; nil to leave that unchanged
 --
--- Returns 1. Nothing if the caller does not lead; or the error LEASELOST.
+-- Returns 1; false if the caller does not lead; or the error LEASELOST.
 
 return leading(function()
   local function set(key, values)

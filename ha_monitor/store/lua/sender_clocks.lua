@@ -1,12 +1,12 @@
--- Whether the clock that gave a time is right, as far as Redis's clock shows it when the event is merged. Later nobody
--- could tell, so what was found is kept in the record of the task, for events of wrong clocks alone:
---   ck  of those that a wait is made of (sent, started): {time in µs} or, where it is known, {time, ms by which its
---       clock is behind (negative: ahead)}
---   cm  the latest step of the task in ms by Redis's clock, as far as that is known
+-- Whether the clock that gave a time is right, as far as Redis's clock shows when the event is merged. Later this could
+-- no longer be found out, so it is kept in the record of the task, but only for events of wrong clocks:
+--   ck  of the times from which a wait is computed (sent, started): {time in µs} or, if it is known, {time, ms by which
+--       its clock is behind (negative: ahead)}
+--   cm  the latest step of the task in ms by Redis's clock, as far as it is known
 --
--- What proves that a clock is wrong, by WRONG_CLOCK ms at least: nothing comes from the future, and nothing was sent
--- before `caught_up`. So of events of right clocks nothing depends on when they are merged. By how much it is
--- wrong is known of workers, if the leader has found it (watch.lua), and of what else runs on their hosts.
+-- A clock is proven wrong by WRONG_CLOCK ms or more: no event comes from the future, and none was sent before
+-- `caught_up`. So for right clocks nothing depends on when their events are merged. By how much a clock is wrong is
+-- known for workers if the leader has measured it (watch.lua), and so for other senders on their hosts.
 --
 -- @include clock generated/catalogue skew stored trouble
 -- @keys skewed caught_up
@@ -16,13 +16,13 @@ local sender_clocks = {}
 do
   local MOST_KEPT, MOST_HOSTS = 64, 100
   local STEPS = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true, [REQUEUED] = true }
-  -- Times in µs between which an event can have come that is merged now; nil until they are needed.
+  -- The range in µs in which an event that is merged now may have been sent; nil until it is needed.
   local earliest, latest
   local is_any_known, hosts
   local skews = {} -- nodename -> as known_skew; false where that is nil
 
-  -- Between which times an event is to be merged without `note`; two that are none if each is to be noted, since some
-  -- clocks are known to be wrong.
+  -- The range of times of events that need no `note`; an empty range if each event needs it, since some clocks are
+  -- known to be wrong.
   function sender_clocks.begin()
     local caught_up = stored_time(keys.caught_up, attempt('GET', keys.caught_up)) or 0
     earliest = math.max(0, math.min(now, caught_up) - WRONG_CLOCK) * 1000
@@ -47,12 +47,12 @@ do
     return skews[name] or nil
   end
 
-  -- The part of a nodename that names the host. That of a producer, or of a worker that sends, has a process id before.
+  -- The host in a nodename. A producer's, or a sending worker's, has a process id before it.
   local function host_of(name)
     return string.match(name, '@(.+)$')
   end
 
-  -- By how many ms the clock of a sender's host is behind, as the workers there show; nil if that is not known.
+  -- By how many ms the clock of a sender's host is behind, judged by its workers; nil if that is not known.
   local function skew_of_host(name)
     if not any_known() then return nil end
     if hosts == nil then
@@ -75,13 +75,13 @@ do
   local function judged(code, sender, at)
     local skew
     if code == SENT then
-      -- Another program of that host may have another clock, so what may be right is.
+      -- Another program on that host may use another clock, so a time that may be right is taken as right.
       if math.abs(at - now * 1000) <= WRONG_CLOCK * 1000 then return nil, false end
       skew = skew_of_host(sender)
     else
       skew = skew_of_worker(sender)
     end
-    -- It may have been put right since then.
+    -- The clock may have been corrected since the leader measured it.
     if skew and is_possible(at + skew * 1000) then return skew, true end
     return nil, not is_possible(at)
   end
@@ -101,8 +101,8 @@ do
     if #kept > MOST_KEPT then table.remove(kept, 1) end
   end
 
-  -- Notes what shows now of the clock of a new event. To be called of each of a task that has `cm`, and of those that
-  -- `begin` says.
+  -- Notes what a new event shows about its clock. To be called for each event outside the range of `begin`, and for
+  -- each event of a task that has `cm`.
   function sender_clocks.note(facts, fact)
     local code, at = fact[2], fact[3]
     if not STEPS[code] or at == 0 then return end
@@ -114,7 +114,7 @@ do
     end
   end
 
-  -- A time in µs of a task that was sent or started, by Redis's clock; nil if nobody knows it.
+  -- The time in µs at which a task was sent or started, by Redis's clock; nil if it is not known.
   local function by_store(facts, at)
     for _, entry in ipairs(facts.ck) do
       if entry[1] == at then return entry[2] and at + entry[2] * 1000 end
@@ -122,21 +122,21 @@ do
     return at
   end
 
-  -- From when a task could have been started to its start, in µs; nil if a clock is wrong, and not known by how much.
-  -- Of a task with `ck`. All as in the record; an eta is what it is, whose clock ever it was made of.
+  -- The time in µs from when a task could have started to its start; nil if a clock is wrong by an unknown amount. For
+  -- a task with `ck`. All times as in the record; an eta is used as it is, whichever clock it came from.
   function sender_clocks.wait(facts, started, sent, received, due)
     local begun = by_store(facts, started)
     if sent then
       local available = by_store(facts, sent)
       return begun and available and begun - math.max(available, due)
     elseif begun then
-      -- The worker that received it has started it.
+      -- The worker that received it has also started it.
       return begun - math.max(received + begun - started, due)
     end
     return due == 0 and started - received or nil
   end
 
-  -- A time in µs that a worker gave, by Redis's clock.
+  -- A time in µs from a worker's clock, converted to Redis's clock.
   function sender_clocks.of_worker(name, at)
     return at + (skew_of_worker(name) or 0) * 1000
   end

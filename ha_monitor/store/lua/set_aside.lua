@@ -1,10 +1,10 @@
--- Keeps what can be told of a message that nobody could handle, before it is acknowledged. Atomic.
+-- Keeps a report on a message that no instance could handle, before it is acknowledged. Atomic.
 --
 -- @keys set_aside
 -- @families attempt
--- @option message  what names it among the attempts
--- @option told  what can be told of it, as JSON
--- @option most_kept  messages to keep
+-- @option message  its name among the attempts
+-- @option told  the report as JSON
+-- @option most_kept  how many to keep
 --
 -- Returns 1.
 

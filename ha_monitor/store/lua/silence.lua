@@ -1,9 +1,9 @@
--- Adds a silence, or replaces the one of its id, and forgets those that are over. Atomic; no lease is needed.
+-- Adds a silence, or replaces the one with its id, and deletes those that are over. Atomic; needs no lease.
 --
 -- @include clock
 -- @keys silences
 -- @option silence  {id, the silence as JSON, ms since the epoch until which it lasts}
--- @option most_silences  that are kept
+-- @option most_silences  how many to keep
 --
 -- Returns 1; 0 if there are too many.
 

@@ -1,20 +1,20 @@
--- What was run by name and minute, for looking back: how many runs ended how, how long they took, and how long tasks
--- waited. Counted in the call that merges the events, so that each counts once.
+-- What ran, by name and minute, for looking back: how many runs ended with which outcome, how long they took, and how
+-- long tasks waited. Counted in the call that merges the events, so that each event counts once.
 --
--- A hash for each name and hour, `<hour since the epoch>:<name>`, has a field for each minute in which anything was,
--- '0' to '59', and for hours that are over for FOLDED_AFTER hours, for each ten minutes, 't0' to 't5'. A late event
--- may add a minute to these. The value is MessagePack, {key -> count}:
---   4, 9, 10      runs that ended with that code (events/catalogue.py), in the minute in which they ended; of those
---                 that succeeded only the ones of which it is not known how long they took
---   20 + bucket   runs that succeeded and took so long (events/histogram.py)
---   128 + bucket  how many tasks waited so long before their latest start, in the minute of that start
+-- A hash for each name and hour, `<hour since the epoch>:<name>`, has a field for each minute in which something
+-- happened, '0' to '59'; for hours that ended FOLDED_AFTER hours ago, a field for each ten minutes, 't0' to 't5'. A
+-- late event may add a minute to these. The value is MessagePack, {key -> count}:
+--   4, 9, 10      runs that ended with that code (events/catalogue.py), in the minute in which they ended; of
+--                 successful runs only those whose run time is not known
+--   20 + bucket   successful runs by run time (events/histogram.py)
+--   128 + bucket  tasks by their wait before their latest start, in the minute of that start
 -- The wait is the one in the record, `qw`: if an event changes it, the count is moved.
 --
--- Runs of tasks whose name is not known yet wait in their facts (record.lua), `sw`: {{code, time in µs, bucket or
--- nil}, …}. They are not counted if it never comes.
+-- Runs of tasks whose name is not known yet wait in the task's facts (record.lua), `sw`: {{code, time in µs, bucket or
+-- nil}, …}. They are not counted if the name never comes.
 --
--- They are kept for KEPT hours, of the names that are in the table of names (index/names.lua). A time that is none, or
--- still to come, counts as now.
+-- The counts are kept for KEPT hours, for names in the table of names (index/names.lua). An invalid time, and one in
+-- the future, count as now.
 --
 -- @include by_minute clock generated/catalogue generated/histogram index/names numbers trouble work
 -- @families statistics
@@ -28,8 +28,8 @@ do
   local RUN_TIME, WAIT = 20, 128
   local SHORTEST, LAST_BUCKET, LOW_STEP, MIDDLE_STEP, HIGH_STEP = unpack(HISTOGRAM)
   local MINUTE = 60000000 -- µs
-  local cells = {} -- name -> minute since the epoch -> {key -> how many more}
-  local last_name, last_from, last_to, last_cell -- often the next is of the same minute, which begins and ends then
+  local cells = {} -- name -> minute since the epoch -> {key -> how much to add}
+  local last_name, last_from, last_to, last_cell -- the latest cell and its minute, since the next is often the same
   local earliest, latest = (now - KEPT * 3600000) * 1000, now * 1000
   local floor, frexp = math.floor, math.frexp
 
@@ -51,7 +51,7 @@ do
     return cell
   end
 
-  -- The bucket of a duration in µs, as events/histogram.py has it.
+  -- The bucket of a duration in µs; see events/histogram.py.
   local function bucket_of(duration)
     if duration < SHORTEST then return 0 end
     local part, octave = frexp(duration / SHORTEST)
@@ -82,7 +82,7 @@ do
     cell[key] = (cell[key] or 0) + by
   end
 
-  -- Runs of a task ended: facts of the events, of which there are so many.
+  -- Counts ended runs of a task. ended: facts of their events, of which the first `count` are valid.
   local function note_runs(facts, ended, count)
     local name = facts.n
     if name and facts.sw then
@@ -104,8 +104,8 @@ do
 
   statistics.note_runs = note_runs
 
-  -- A task was merged. What it waited is counted, or moved to where it belongs now. The last three are as they were
-  -- before.
+  -- Counts what a merge changed in a task: its ended runs; and its wait, which is moved if it was counted elsewhere.
+  -- The last three arguments are the values before the merge.
   function statistics.note_task(facts, ended, count, name_before, started_before, wait_before)
     local name, started, wait = facts.n, facts.sl, facts.qw
     if wait ~= wait_before or started ~= started_before or name ~= name_before then
@@ -124,8 +124,8 @@ do
     return cell
   end
 
-  -- A cell with more; more alone if the cell is not of the program's making. A count that was moved may be negative,
-  -- where the minute that it was moved from is put together with others.
+  -- Adds to a cell, or replaces it if it is foreign. A moved count may be negative, if the minute from which it was
+  -- moved has been folded.
   local function with_more(text, more)
     local good, cell = pcall(cmsgpack.unpack, text)
     if not good or type(cell) ~= 'table' then return more end
@@ -135,7 +135,7 @@ do
 
   local folded = 0
 
-  -- Puts the minutes of an hour that is over together.
+  -- Folds the minutes of a past hour into tens.
   local function fold(name, hour)
     local key = by_minute.key_of(families.statistics, name, hour)
     if folded >= MOST_FOLDED or (attempt('HLEN', key) or 0) <= 6 then return end
@@ -168,7 +168,7 @@ do
     local key = by_minute.key_of(families.statistics, name, hour)
     local text = by_minute.cell_in(key, field)
     if not text then
-      -- Once a minute of a name.
+      -- Once for each minute and name.
       if not names.admit(name) then return end
       fold(name, hour - FOLDED_AFTER)
     end
@@ -181,7 +181,7 @@ do
     end
   end
 
-  -- Writes what was counted, after the records.
+  -- Writes the counts, after the records.
   function statistics.write()
     for name, minutes in pairs(cells) do
       for minute, more in pairs(minutes) do

@@ -1,11 +1,11 @@
 -- The steps of a task that has more than one run (runs.lua), and the runs that follow from them.
 --
---   rs  the steps: {time, worker, attempt} for each time it was received, {time, worker} for each start, in the order
---       of time. `worker` is a number made from the nodename.
+--   rs  the steps: {time, worker, attempt} for each receipt, {time, worker} for each start, in the order of time.
+--       `worker` is a number made from the nodename.
 --   cl  what closed a run: {time, worker, code} for each end, retry and requeue, in the order of time
 --
--- Of each list the MOST_STEPS latest are kept; where there are more, as many of each worker as of the others, since one
--- clock says nothing of another.
+-- Each list keeps the MOST_STEPS latest steps; when it is full, the worker with the most steps loses its earliest,
+-- since the clocks of different workers cannot be compared.
 --
 -- @include generated/catalogue
 
@@ -27,7 +27,7 @@ do
     return mark
   end
 
-  -- A start comes behind a receipt of the same time.
+  -- A start comes after a receipt of the same time.
   local function is_behind(a, b)
     if a[1] ~= b[1] then return a[1] > b[1] end
     if (a[3] == nil) ~= (b[3] == nil) then return a[3] == nil end
@@ -35,7 +35,7 @@ do
     return (a[3] or 0) > (b[3] or 0)
   end
 
-  -- Takes the earliest step of the worker that has most of them out of a list.
+  -- Removes the earliest step of the worker with the most steps from a list.
   local function shorten(list)
     local count, most = {}, nil
     for _, step in ipairs(list) do count[step[2]] = (count[step[2]] or 0) + 1 end
@@ -47,8 +47,8 @@ do
     end
   end
 
-  local known, known_of -- the runs found last, and the facts they were found in
-  local run_ended_by = {} -- what closed a run -> that run, for ends; nil where its start is not known
+  local known, known_of -- the runs found last, and the facts in which they were found
+  local run_ended_by = {} -- closing -> the run that it ended; nil if the start is not known
   local not_begun = {} -- mark -> attempt -> when it was received
 
   -- Adds a step to a list of a task's facts.
@@ -60,7 +60,7 @@ do
     if #list > MOST_STEPS then shorten(list) end
   end
 
-  -- What closed a run was later.
+  -- Changes the time of a closing.
   function steps.move_closing(closings, from, code, to)
     for index, closing in ipairs(closings) do
       if closing[1] == from and closing[3] == code then
@@ -76,8 +76,7 @@ do
     known_of = nil
   end
 
-  -- An end is that of the latest start of its worker that no other end came for. The starts of earlier attempts were
-  -- retried.
+  -- An end belongs to the latest start of its worker that has no other end. Starts of earlier attempts were retried.
   local function close(closing, open)
     local of_worker = open[closing[2]]
     if not ENDS_A_RUN[closing[3]] or not of_worker then return end
@@ -90,7 +89,7 @@ do
     end
   end
 
-  -- The run of a start, of which attempts of the worker are received and not begun.
+  -- The run of a start. waiting: attempts that the worker has received and not begun.
   local function begin_run(at, mark, waiting, begun)
     local first, last = nil, nil
     for number in pairs(waiting) do
@@ -104,20 +103,20 @@ do
     return run
   end
 
-  -- {{time, worker, attempt or nil, when that was received or nil, attempt or false, whether its end is known}, …} in
-  -- the order of time. Without an attempt, the receipt of that start is not known yet. The last attempt is what the
-  -- start may turn out to be of, if the start of the first is still to come.
+  -- {{time, worker, attempt or nil, when it was received or nil, attempt or false, whether its end is known}, …} in the
+  -- order of time. Without an attempt, the receipt before that start is not known yet. The second attempt is what the
+  -- start may turn out to belong to, if a start of the first is still to come.
   function steps.runs(facts)
     if known_of == facts then return known end
     local begun, open = {}, {}
     known, known_of, run_ended_by, not_begun = {}, facts, {}, {}
-    -- Where nothing has ended, no run has an end.
+    -- If the task has not ended, no run has an end.
     local closings, index = facts.tk and facts.cl or NONE, 1
     for _, step in ipairs(facts.rs) do
       local at, mark, number = step[1], step[2], step[3]
       while closings[index] and closings[index][1] < at do
         close(closings[index], open)
-        -- What comes after an end is numbered anew.
+        -- After an end, attempts are numbered anew.
         if EVENTS.ends[closings[index][3]] then begun = {} end
         index = index + 1
       end
@@ -138,7 +137,7 @@ do
     return known
   end
 
-  -- The run that an end of a worker ended, or nil; and whether that was found out.
+  -- The run that an end of a worker ended, or nil; and whether it was found.
   function steps.run_of_end(facts, code, at, mark)
     if not ENDS_A_RUN[code] then return nil, false end
     steps.runs(facts)
@@ -148,8 +147,8 @@ do
     return nil, false
   end
 
-  -- When the last end before a time was, whose attempts and runs are not those of later events; 0 if there is none.
-  -- With a mark, the last end of that worker.
+  -- The time of the last end before a time, since attempts and runs before it do not belong to later events; 0 if there
+  -- is none. With a mark, the last end of that worker.
   function steps.end_before(facts, at, mark)
     local latest = 0
     if not facts.tk then return latest end
@@ -171,9 +170,9 @@ do
     return count
   end
 
-  -- The start, and the receipt without a start, that came last after all ends, if nothing of the same worker closed
-  -- them: each as {time, attempt or nil, whether an earlier end is of the same worker}, or nil. Then when a run after
-  -- the ends was retried or requeued last, or nil; and when the last end was.
+  -- The last start, and the last receipt without a start, after all ends, unless the same worker closed them: each as
+  -- {time, attempt or nil, whether an earlier end is of the same worker}, or nil. Then when a run after the ends was
+  -- last retried or requeued, or nil; and when the last end was.
   function steps.after_end(facts)
     local ended, again, closings = facts.tt, nil, facts.cl or NONE
     for _, closing in ipairs(closings) do

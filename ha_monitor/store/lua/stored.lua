@@ -1,15 +1,15 @@
--- Reads values, so that one that is not of the program's making costs nothing but what it says: it counts as absent,
--- and the reply says which key it was.
+-- Reads values. A foreign or broken value counts as absent, so only its own content is lost, and the reply names its
+-- key.
 --
 -- @include clock numbers trouble work
 
 local BROKEN = 'the value is broken'
 local LATEST = 86400000 -- ms by which Redis's clock may have been put back
 
--- The parts of a MessagePack value in Redis; nil if there is none, or if it is broken.
--- raw: the value, or false if there is none, where the caller has read it.
+-- The parts of a MessagePack value in Redis; nil if it does not exist or is broken.
+-- raw: the value, or false if there is none, if the caller has read it already.
 local function load_packed(key, raw)
-  -- Only what is no value at all may be written over.
+  -- A read that Redis refuses raises an error: only an absent or foreign value may be overwritten.
   if raw == nil then raw = unless_foreign('GET', key) end
   if type(raw) ~= 'string' then return nil end
   has_loaded(#raw)
@@ -21,7 +21,7 @@ local function load_packed(key, raw)
   return nil
 end
 
--- The whole number from 0 to `most` that a text in Redis says (numbers.lua); nil if there is none, or no such number.
+-- A text in Redis as a whole number from 0 to `most` (numbers.lua); nil if there is none, or it is not such a number.
 local function stored_number(key, text, most)
   if not text then return nil end
   local number = number_in(text, most)
@@ -29,7 +29,7 @@ local function stored_number(key, text, most)
   return number
 end
 
--- The same for a time in ms: the program writes none that is still to come, but for some seconds.
+-- The same for a time in ms: the program writes no time that is more than some seconds in the future.
 local function stored_time(key, text)
   return stored_number(key, text, now + LATEST)
 end

@@ -1,6 +1,6 @@
--- The story of a task: of each event whose id its record holds, in the order of the ids (ids.lua), when it was and what
--- it was. The id has the second already, so that three bytes are enough: the microsecond times 16, plus the code of the
--- event. An id of which nothing is known is from a record that an earlier version wrote.
+-- The story of a task: for each event whose id the record holds, in the order of the ids (ids.lua), its time and its
+-- type. The id already has the second, so three bytes are enough: the microsecond times 16, plus the event's code.
+-- UNKNOWN stands for an event of a record that an earlier version wrote.
 --
 -- @include ids numbers
 
@@ -11,27 +11,27 @@ do
   local unpack, pack, unpack_id, sub = unpack, struct.pack, struct.unpack, string.sub
   local FORMAT = ids.FORMAT
 
-  -- The story of a record as it was read, of which the ids are these.
+  -- The story in a record with these ids; if it does not fit them, one of UNKNOWN.
   function story.of(text, seen)
     if type(text) == 'string' and #text * ID_SIZE == #seen * SIZE then return text end
     return string.rep(UNKNOWN, #seen / ID_SIZE)
   end
 
-  -- Of the task at hand: ids and story, but for the events whose ids come behind all of these. Mostly they do, and so
-  -- are gathered, in order, and put behind the others at once.
+  -- The ids and the story of the current task, without the events whose ids come after all of these. Most events do, so
+  -- they are gathered, in order, and appended at once.
   local seen, text
   local count -- ids in `seen`
-  local last_first, last_second -- the last of them; nil until it is needed
-  local size = 0 -- events that are gathered
-  local gathered, firsts, seconds, moments = {}, {}, {}, {} -- of each its id, that as two numbers, and its moment
-  local formats = {} -- how many -> what packs their moments
+  local last_first, last_second -- the last id, as two numbers; nil until it is needed
+  local size = 0 -- number of gathered events
+  local gathered, firsts, seconds, moments = {}, {}, {}, {} -- of each its id, the id as two numbers, and its moment
+  local formats = {} -- number of moments -> format that packs them
 
-  -- Begins with the ids and the story of a record.
+  -- Starts with the ids and the story of a record.
   function story.begin(seen_before, text_before)
     seen, text, count, last_first, size = seen_before, text_before, #seen_before / ID_SIZE, nil, 0
   end
 
-  -- The ids and the story, with all that was added.
+  -- The ids and the story with everything that was added.
   function story.whole()
     if size == 0 then return seen, text end
     local format = formats[size]
@@ -45,7 +45,7 @@ do
     return seen, text
   end
 
-  -- Adds an event among those that are not gathered.
+  -- Inserts an event among those before the gathered ones.
   local function insert(id, moment)
     local with, place, drops = ids.add(seen, id)
     if not with then return false end
@@ -60,7 +60,7 @@ do
     return true
   end
 
-  -- Adds an event, if it is new; whether it is. at: its time in µs.
+  -- Adds an event if it is new; returns whether it is. at: its time in µs.
   function story.add(id, at, code)
     if not (at >= 0 and at <= MOST_TIME and at % 1 == 0) then at = whole(at, MOST_TIME) end
     local moment = at % 1000000 * 16 + code

@@ -1,36 +1,36 @@
--- How large each table of the shared record may become: names in events come from anybody who may publish.
+-- How large each table of the shared record may become: anybody who may publish can put names into events.
 --
--- What is there and is heard of stays; a new entry is refused, or takes the place of what was never confirmed or has
--- been silent for long. How many were refused is counted. The leader says so in a line, and exports it.
+-- An entry that exists and is still heard of stays. A new entry is refused, or replaces one that was never confirmed or
+-- has been silent for long. Refusals are counted; the leader logs a line about them and exports the count.
 --
 -- @include stored trouble
 -- @keys refusals
 
 local MOST = {
   workers = 10000, -- nodenames, each with a record of some hundred bytes
-  processes = 20000, -- a worker that starts again is another process
+  processes = 20000, -- a worker that restarts is another process
   producers = 10000, -- names of tasks
   baselines = 10000, -- names of tasks
   names = 2000, -- of tasks
   queues = 1000,
   open = 1000000, -- tasks that are not finished
   waits = 1000000, -- tasks that have not started
-  -- Of each process, what waits to be looked at by losses.lua: a quarter of an hour of heartbeats, and the starts
-  -- between some of them.
+  -- For each process, what waits for losses.lua: a quarter of an hour of heartbeats, and the starts between some of
+  -- them.
   heartbeats = 500,
   starts = 20000,
 }
 local BEAT_SIZE, START_SIZE = 32, 8 -- bytes
 
--- How long what is kept, in ms.
+-- How long entries are kept, in ms.
 local KEPT_FOR = {
-  proof = 1000, -- between two words that prove a worker: one message has only one
-  sign_of_life = 1000, -- a worker of which only tasks tell is noted so often
+  proof = 1000, -- time between the two signs of life that confirm a worker: one message has only one
+  sign_of_life = 1000, -- how often a worker is noted that is heard of only by task events
   trial = 10000, -- a worker that was never confirmed, in a full table
-  silent_young = 10000, -- a worker that has not been heard of for as long as `youth`, in a full table
+  silent_young = 10000, -- a worker that was heard of for less than `youth` and has fallen silent, in a full table
   youth = 600000,
-  unconfirmed = 3600000, -- the same in any case
-  silent_worker = 3600000, -- in a full table
+  unconfirmed = 3600000, -- a worker that was never confirmed, in any table
+  silent_worker = 3600000, -- a worker that has fallen silent, in a full table
   silent_process = 60000, -- in a full table
   producer = 300000,
   silent_name = 3600000, -- in a full table
@@ -52,7 +52,7 @@ local function write_refusals()
   end
 end
 
--- Sets the field of a hash with a limit; a new field is refused if there are too many.
+-- Sets a field of a hash with a limit; refuses a new field if there are too many.
 local function set_field(name, key, field, value)
   if attempt('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
     redis.call('HDEL', key, field)

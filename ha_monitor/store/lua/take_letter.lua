@@ -1,10 +1,10 @@
--- Takes a dead letter out of the list; the handler is called again, if there is an entry for that. Atomic: of two that
--- take the same letter, one does.
+-- Takes a dead letter out of the list, and has its handler called again if there is an entry for that. Atomic: if two
+-- callers take the same letter, one gets it.
 --
 -- @include clock
 -- @keys retries dead_letters
--- @option letter  as it lies in the list
--- @option entry  of an outbox; empty if there is to be no call
+-- @option letter  the letter as it is in the list
+-- @option entry  of an outbox; empty if the handler is not to be called
 --
 -- Returns 1, or 0 if the letter is not there.
 

@@ -1,4 +1,4 @@
--- What is kept of the latest takeovers, as JSON: tick.lua writes it.
+-- The reports of the latest takeovers, as JSON, which tick.lua writes.
 --
 -- @include clock trouble
 -- @keys takeovers
@@ -11,14 +11,14 @@ do
     return good and type(told) == 'table' and told or {}
   end
 
-  -- When an outbox was taken over last, ms since the epoch; nil if none was, as far as is known.
+  -- When an outbox was last taken over, in ms since the epoch; nil if no takeover is known.
   function takeovers.latest()
     local at = tonumber(read(attempt('LINDEX', keys.takeovers, 0) or '').at)
-    -- What is still to come is none of ours, or from before Redis's clock was put back.
+    -- A time in the future is a foreign value, or from before Redis's clock was put back.
     return at and at <= now and at or nil
   end
 
-  -- What is told of the one in which an instance lost its outbox; nil if that is not known.
+  -- The report of the takeover in which an instance lost its outbox; nil if there is none.
   function takeovers.of(token)
     for _, report in ipairs(unless_foreign('LRANGE', keys.takeovers, 0, -1) or {}) do
       local told = read(report)

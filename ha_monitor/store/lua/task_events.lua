@@ -1,11 +1,11 @@
--- Whether a worker sends task events, by what losses.lua knows of its latest process.
+-- Whether a worker sends task events, judged by what losses.lua knows of its latest process.
 --
 -- @include worker
 -- @families starts account
 
--- Whether an event shows that the process sends them; else the latest runs of it of which no event came.
+-- Whether an event proves that the process sends them; then the number of its latest runs without any event.
 local function task_events(name, record)
-  -- The process that was there before it said worker-online may have been another.
+  -- Before the last worker-online, it may have been another process.
   if record.t and record.t >= (record.s and record.s[1] or 0) then return true, 0 end
   local word = record.b or record.s
   local pid = word and number_within(word[3].pid, 2 ^ 32)

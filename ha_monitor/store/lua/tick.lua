@@ -1,6 +1,6 @@
--- What time brings: renews the caller's lease, and puts into its outbox what has become due (announcements whose
--- wait is over, handler retries) and what a dead instance left behind, so much at a time. Atomic, so each is taken by
--- one instance.
+-- What is due at a time: renews the caller's lease, and puts into its outbox what has become due (announcements whose
+-- wait is over, handler retries) and what a dead instance left behind, a limited amount in each call. Atomic, so only
+-- one instance takes each entry.
 --
 -- @include clock counting deadlines error_groups index/indexes index/open_since lease merged outbox packed pieces
 -- @include record rollback runs saving stored trouble work
@@ -9,31 +9,32 @@
 -- @options token lease held name_wait failure_ttl
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
--- @option may_take_over  whether the caller may take over what others left behind
+-- @option may_take_over  whether the caller may take over the outboxes of others
 -- @option most  items at most
 -- @option eligible  whether the caller is eligible to lead: it consumes
 -- @option watermark_age  age of the caller's watermark in ms; nil if that is not known
--- @option looked_after  when it was so old: ms after the caller had the reply of its last tick; nil for now
+-- @option looked_after  when it had that age: ms after the caller had the reply of its last tick; nil for now
 -- @option requeued  whether messages of it were requeued since its last tick
 -- @option counts_as  the name under which the caller counts; nil if it counts nothing
--- @option label_sets_after  the latest label set that it knows was added then, in ms since the epoch
+-- @option label_sets_after  when the latest label set that the caller knows was added, in ms since the epoch
 -- @option own_label_sets  label sets under which it has counted, and which may be missing
 --
--- Returns {sequence number of the first item, items, ms until more is due or -1, {JSON of each one taken over},
+-- Returns {sequence number of the first item, items, ms until more is due or -1, {the report of each takeover as JSON},
 -- how many items precede those taken over, 1 if the caller leads or 2 if it has just followed another leader or 0, ms
--- by which Redis's clock was put back since the tick before or 0, {how many label sets there are, label set, when it
--- was added, …}} or the error LEASELOST.
+-- by which Redis's clock was put back since the previous tick or 0, {number of label sets, label set, when it was
+-- added, …}} or the error LEASELOST.
 
 local KEPT = 100
-local MOST_BYTES = 2 ^ 20 -- of items, before the last record
-local MOST_OUTBOXES, A_PIECE = 100, 10 -- that are taken over; entries of one that are read at once
+local MOST_BYTES = 2 ^ 20 -- of items, before the last record is added
+local MOST_OUTBOXES, A_PIECE = 100, 10 -- outboxes that are taken over; entries that are read at once
 local taken = {}
 
--- Renews the caller's lease, and publishes what it says of itself.
+-- Renews the caller's lease, and publishes what it reports about itself.
 local function renew()
   local looked_at = now
   if options.looked_after then
-    -- The caller may have been stopped since it looked. The reply took its time, so this is rather too early.
+    -- The caller may have been stopped since then. Because the reply took time, this is a little too early, if
+    -- anything.
     local seen = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'seen'))
     looked_at = seen and math.min(now, seen + options.looked_after) or now
   end
@@ -43,7 +44,7 @@ local function renew()
     redis.call('HSET', keys.instance, 'merged', looked_at - options.watermark_age)
   end
   if options.requeued then
-    -- Of a link that broke the broker may not know yet.
+    -- The broker may not have noticed yet that a link broke.
     redis.call('SET', keys.requeued, now + options.held, 'EX', 3600)
   end
   for _, sample in ipairs(options.rejected) do
@@ -57,7 +58,7 @@ local function lead()
   local leader = redis.call('GET', keys.leader)
   if leader == options.token then
     if options.eligible then return 1 end
-    -- Not deleted: whoever is next must know that it follows another.
+    -- Not deleted: the next leader must know that it follows another.
     redis.call('SET', keys.leader, 'none')
     return 0
   elseif not options.eligible or (leader and tonumber(redis.call('ZSCORE', keys.leases, leader) or 0) > now) then
@@ -67,13 +68,13 @@ local function lead()
   return leader and 2 or 1
 end
 
--- What is waited for may be with an instance that is busy, froze or lost its network, or with the broker, which notices
--- later. So an announcement waits until all instances have merged what they were given when it began to; but not for
--- ever. Nor does one say that it is over who is given nothing: what was requeued may still lie with the broker, and all
--- instances without a link to it have merged what they had. Nor is it over while an instance may not have come back yet
--- to a store that went back, and merged again what that lost.
+-- The missing event may be with an instance that is busy, frozen or cut off, or with the broker, which notices that
+-- later. So an announcement waits until all instances have merged what they had received when the wait began; but not
+-- for ever. An instance that receives nothing must not decide that the wait is over: what was requeued may still be
+-- with the broker, and all instances without a link to it have merged what they had. Nor is it over while, after the
+-- store went back, an instance may not have returned and merged again what the store lost.
 local LONGEST_WAIT = 120000
-local waited_enough -- what began to wait until then, in ms
+local waited_enough -- what has waited since this time or longer has waited long enough, in ms
 
 local function find_waited_enough()
   waited_enough = now - options.name_wait
@@ -86,15 +87,15 @@ local function find_waited_enough()
   end
 end
 
--- Whether what began to wait then has waited for long enough. What is still to come is from a clock that was put back.
+-- Whether a wait that began at a time is over. A time in the future is from a clock that was put back.
 local function has_waited(since)
   return since <= waited_enough or since > now
 end
 
 local bytes = 0
 
--- Whether one more entry fits into this call. What was read does not count: else waiting announcements, of which none
--- is taken yet, could keep what was left behind from being taken over.
+-- Whether one more entry fits into this call. Reading does not count: otherwise waiting announcements, none of which is
+-- ready yet, could prevent a takeover.
 local function has_room()
   return #items < options.most and bytes < MOST_BYTES and not writes_enough()
 end
@@ -106,7 +107,8 @@ end
 
 local put_off, waited = {}, {}
 
--- Announces or counts, by `tell`, what of a record has waited enough; returns the rest, and since when that waits.
+-- Announces or counts, with `tell`, the entries of a record whose wait is over; returns the rest, and since when it
+-- waits.
 local function tell_waited(entries, since_at, tell)
   local rest, since = {}, math.huge
   for _, entry in ipairs(entries or {}) do
@@ -174,13 +176,13 @@ end
 
 local left_behind = {} -- {token, entries taken, whether that is all}
 
--- Takes what instances left behind whose leases ran out.
+-- Takes entries from the outboxes of instances whose leases expired.
 local function take_over()
   for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MOST_OUTBOXES)) do
     if not has_room() then break end
     local outbox = families.outbox .. token
     local left = unless_foreign('LLEN', outbox)
-    -- What is no outbox stays until somebody has looked at it; it is said at each tick.
+    -- A key that is not a list stays until somebody has looked at it; it is reported at each tick.
     if left then
       local count = 0
       while count < left and has_room() do
@@ -195,8 +197,8 @@ local function take_over()
   end
 end
 
--- What is taken away from another one is in the caller's outbox by now: should it fail between two of these, it is
--- taken over once more, and announced again, as `recovered`.
+-- The entries are in the caller's outbox by now: if this fails in between, they are taken over once more, and announced
+-- again, as `recovered`.
 local function write_takeover(token, count, whole)
   local outbox, instance = families.outbox .. token, families.instance .. token
   local who = unless_foreign('HMGET', instance, 'who', 'seen', 'taken', 'calls') or {}
@@ -235,13 +237,13 @@ end
 
 local MOST_LABEL_SETS = 500
 
--- Says that the caller counts, and tells it of label sets that it does not know.
+-- Records that the caller counts, and returns label sets that it does not know.
 local function look_at_label_sets()
   if not options.counts_as then return {} end
   attempt('ZADD', keys.counting, now, options.counts_as)
   attempt('EXPIRE', keys.label_sets, options.failure_ttl)
   for _, label_set in ipairs(options.own_label_sets) do add_label_set(label_set) end
-  -- What is at no time at all is not of the program's making.
+  -- An invalid time is foreign.
   attempt('ZREMRANGEBYSCORE', keys.label_sets, '-inf', 0)
   attempt('ZREMRANGEBYSCORE', keys.label_sets, string.format('(%.0f', now + LATEST), '+inf')
   local after = '(' .. string.format('%.0f', options.label_sets_after)
@@ -253,14 +255,14 @@ end
 
 local LOOK_AGAIN = 1000 -- ms
 
--- In how many ms more is due; -1 if nothing is.
+-- In how many ms more is due; -1 if nothing is waiting.
 local function next_due()
   local least = -1
   for _, key in ipairs({ keys.waiting, keys.retries }) do
     local earliest = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
     if earliest then
       local left = math.min(LATEST, math.max(0, earliest - now))
-      -- What has waited for its time and not long enough: others have to merge first.
+      -- It is due, but has not waited long enough: other instances must merge first.
       if key == keys.waiting and left == 0 and earliest > waited_enough + options.name_wait then left = LOOK_AGAIN end
       least = least < 0 and left or math.min(least, left)
     end
@@ -276,7 +278,7 @@ return holding_lease(function()
   take_waiting()
   take_retries()
   local own = #items
-  -- The leases of an older store say when they were renewed until then: whoever lives renews them within one lease.
+  -- After a rollback, leases show old renewals: an instance that is alive renews its lease within one lease.
   if options.may_take_over and not rollback.is_recent(options.lease) then take_over() end
   local first
   first, own = commit(nil, write_rest, own)

@@ -3,9 +3,9 @@
 -- @include clock numbers stored trouble
 -- @keys leases tokens
 
-local MOST_TOKEN = 2 ^ 52 -- leaves room for all that come after it, each a number that Lua holds exactly
+local MOST_TOKEN = 2 ^ 52 -- leaves room for later tokens, each a number that Lua holds exactly
 
--- A new token, as text: higher than all before. It is a time, so that it is a new one even if Redis lost its data: an
+-- A new token, as text: higher than all before. It is a time, so that it is new even if Redis lost its data: an
 -- instance that had the token 1 before must not take itself for the one that has it now.
 local function new_token()
   local last = stored_number(keys.tokens, unless_foreign('GET', keys.tokens), MOST_TOKEN)

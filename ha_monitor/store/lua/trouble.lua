@@ -1,12 +1,12 @@
--- What Redis refuses, and what the script then does without.
+-- What Redis refuses where the script can continue without it.
 
-local trouble -- what that was first, or nil; the caller reports it
+local trouble -- the first refusal, or nil; the caller reports it
 
 local function refused(key, why)
   trouble = trouble or key .. ': ' .. why
 end
 
--- A command that the script can do without: nil if Redis refuses it.
+-- Runs a command that the script can do without; nil if Redis refuses it.
 local function attempt(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) == 'table' and reply.err then
@@ -16,7 +16,7 @@ local function attempt(command, key, ...)
   return reply
 end
 
--- A command whose reply is needed, unless the key holds what is not of our making: nil then.
+-- Runs a command whose reply is needed. Returns nil if the key holds a foreign type; any other error is raised.
 local function unless_foreign(command, key, ...)
   local reply = redis.pcall(command, key, ...)
   if type(reply) ~= 'table' or not reply.err then return reply end

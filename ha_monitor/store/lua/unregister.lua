@@ -1,4 +1,4 @@
--- Gives up the caller's lease. What is still in its outbox is free for others at once.
+-- Gives up the caller's lease. Others may take over the rest of its outbox at once.
 --
 -- @include clock lease outbox
 -- @keys leases instance outbox requeued
@@ -9,8 +9,8 @@
 return holding_lease(function()
   begin()
   trim()
-  -- What the caller was given and has not merged goes back as soon as it closes its connection.
-  -- What others were given that lost their link may come later.
+  -- What the caller received and has not merged is requeued as soon as it closes its connection. Messages of other
+  -- instances whose link broke may be requeued later.
   local before = redis.pcall('GET', keys.requeued)
   local later = type(before) == 'string' and tonumber(before) or 0
   if later < now + 1000 or later > now + options.held then

@@ -1,8 +1,7 @@
--- The duties of the leader: looks at the fleet and at the workers, and puts what changed into its outbox. Atomic, so
--- each change is announced once, whoever leads.
+-- Watches the fleet and the workers for the leader, and puts what changed into its outbox. Atomic, so each change is
+-- announced once, whoever leads.
 --
--- It looks at some of the workers at each call, and goes on where it was at the next; so it does with what it tidies
--- up.
+-- Each call looks at some of the workers, and the next one continues there; it deletes expired entries in the same way.
 --
 -- @include clock duty liveness merged admission outbox pieces rollback skew stored orphan_scan tables task_events
 -- @include baseline trouble work
@@ -14,40 +13,40 @@
 -- @options worker_ttl late_after
 -- @option lost_after  ms of silence until a worker is lost
 -- @option may_declare_lost  whether the caller has listened for so long that silence means something
--- @option together  whether those that are lost now are announced in one event
--- @option most_looks  most workers to look at
--- @option places  {where to go on, …} as returned by the call before or empty
+-- @option together  whether workers that are lost now are announced in one event
+-- @option most_looks  how many workers to look at
+-- @option places  {where to continue, …} as returned by the previous call, or empty
 -- @option watermark  {ms since the watermark of the fleet: what was sent until then is merged, ms since that is known};
 --         nil if there is none
--- @option queues  {queue of tasks, …} as the workers say
--- @option consumes  {nodename, the one queue that it consumes or '' for several, …} of workers where that is new
+-- @option queues  {queue of tasks, …} as reported by the workers
+-- @option consumes  {nodename, the only queue that it consumes or '' for several, …} of workers for which that is new
 --
 -- Returns {sequence number of the first item, items, {instances alive, tasks waiting, retries, dead letters,
--- tasks stuck, tasks orphaned}, {{nodename, state, tasks active or -1, 1 if it sends no events of the tasks
--- that it runs or 0, ms by which its clock is ahead if it is up and that is wrong or 0, when it was heard of in ms, 1
--- if it was heard from more than once or 0, when it said that it was there in ms or -1}, …}, {queue, …},
--- {where to go on, …}, {{table, entries, most entries, refused}, …}, {workers that are late and
--- send heartbeats, ms of silence of each at least, at most}, ms since the time until
--- which all instances have merged what they were given or -1, the time of this call in ms}: the first place to go on
--- is '0' when all workers were looked at. Nothing if the caller does not lead; or the error LEASELOST.
+-- tasks stuck, tasks orphaned}, {{nodename, state, active tasks or -1, 1 if it sends no events of the tasks that it
+-- runs or 0, ms by which its clock is ahead if the worker is up and the clock is wrong or 0, when it was heard of in
+-- ms, 1 if it was heard from more than once or 0, when it sent worker-online in ms or -1}, …}, {queue, …}, {where to
+-- continue, …}, {{table, entries, most entries, refused}, …}, {number of late workers that send heartbeats, their
+-- shortest silence in ms, their longest}, ms since the time until which all instances have merged what they received or
+-- -1, the time of this call in ms}. The first place to continue is '0' when all workers were looked at. Returns false
+-- if the caller does not lead; or the error LEASELOST.
 
--- So many workers have a line of their own in a minute, those that were never confirmed and the others; the rest
--- have one together when all workers were looked at.
+-- How many workers have a line of their own in a minute: those that were never confirmed, and the others. The rest
+-- share a line when all workers were looked at.
 local MOST_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
 local TOGETHER = 'all workers fell silent at once, and the broker delivers to this instance: look at their host, and '
   .. 'at the network between them, the broker and its nodes (rabbitmq-diagnostics cluster_status)'
 local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
-local MOST_ACTIVE = 1000000 -- tasks that a worker runs: what says more is no number of tasks
+local MOST_ACTIVE = 1000000 -- tasks that a worker runs: a larger number is not a number of tasks
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'names', 'queues', 'open',
   'waits' }
 local SCANNED, TIDIED = 100, 100
 local places = options.places
 local shown = {}
 local skewed = {} -- {nodename, ms by which its clock is wrong or nil}, …
-local changed = {} -- nodenames and their new states, one after the other
-local heard_now = {} -- those whose silence counts from now on, each behind that time
+local changed = {} -- nodename, its new state, …
+local heard_now = {} -- nodenames whose silence counts from now on, each after that time
 
--- An event of the monitor's own about workers; `since` makes it differ from the next one of its kind.
+-- An event of the monitor's own about a worker; `since` makes it differ from the next one of its kind.
 local function emit(kind, name, since, fields)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. name .. '\0' .. since), 1, 24)
   local event = { type = kind, id = id, worker = fields.workers and '' or name, time = now / 1000, fields = fields }
@@ -57,7 +56,7 @@ end
 local SEVERAL = { ['worker-lost'] = 'workers-lost', ['worker-recovered'] = 'workers-recovered' }
 local announced, overflow, overflow_changed = {}, {}, false
 
--- What the calls before have said, and what they have left to be said.
+-- Reads what earlier calls announced, and what they left for a common line.
 local function read_announced()
   local counts = redis.call('HMGET', keys.announced_workers, 'unconfirmed', 'confirmed')
   announced.unconfirmed = stored_number(keys.announced_workers, counts[1], MOST.workers) or 0
@@ -70,7 +69,7 @@ local function read_announced()
   end
 end
 
--- Says what became of one worker, or adds it to a line for many.
+-- Announces the change of one worker, or adds it to a common line.
 local function tell(kind, name, unconfirmed, since, silent)
   local who = unconfirmed and 'unconfirmed' or 'confirmed'
   local is_one_of_all = options.together and kind == 'worker-lost'
@@ -93,14 +92,15 @@ local function announce_overflow()
   overflow, overflow_changed = {}, next(overflow) ~= nil
 end
 
--- A clock is called wrong from WRONG_CLOCK ms on, and right again below RIGHT; the worker is told of once.
+-- A clock is called wrong from WRONG_CLOCK ms on, and right again below RIGHT; each worker is announced once.
 local RIGHT, NOTED = 30000, 5000
 local watermark = options.watermark and now - options.watermark[1]
 local watermark_known = options.watermark and now - options.watermark[2]
 
--- By how many ms a worker's clock is behind (negative: ahead), by the event of it that came last; nil if nothing proves
--- that. What was sent long ago may have waited, in the queue or with an instance, unless it came when all that was sent
--- until the watermark was known to be merged: then it was sent later. Nothing comes from the future.
+-- By how many ms a worker's clock is behind (negative: ahead), judged by its event that came last; nil if nothing
+-- proves that. An event that was sent long ago may have waited, in the queue or with an instance; but not if it came
+-- after everything sent until the watermark was known to be merged: then it was sent later. No event comes from the
+-- future.
 local function skew_found(record, heard)
   if not record.c then return nil end
   local skew = heard - record.c / 1000
@@ -134,7 +134,7 @@ local function look_at_clock(name, record, heard)
   return 0
 end
 
--- What is merged from now on was sent after the watermark.
+-- Stores the watermark: what is merged from now on was sent after it.
 local function note_caught_up()
   if not watermark then return end
   local before = stored_time(keys.caught_up, attempt('GET', keys.caught_up))
@@ -144,10 +144,10 @@ local function note_caught_up()
 end
 
 local any_lost, newly_lost = false, false
-local silent = { 0, 0, 0 } -- workers that send heartbeats and are late: how many, ms of silence at least and at most
+local silent = { 0, 0, 0 } -- late workers that send heartbeats: how many, their shortest silence in ms, their longest
 
--- After how many ms of silence a worker is lost; nil if it is too early to say. What it has sent since the watermark
--- may wait, in the queue or with an instance.
+-- After how many ms of silence a worker is lost; nil if it is too early to say. Events that it has sent since the
+-- watermark may be waiting, in the queue or with an instance.
 local function lost_after_of(before, heard)
   if read_lost(before) then return options.lost_after end
   local is_silent = watermark and watermark - heard > options.lost_after
@@ -155,7 +155,7 @@ local function lost_after_of(before, heard)
 end
 
 local function look_at(name, heard)
-  -- An instance hears of nobody in the future, but for what it heard before Redis's clock was put back.
+  -- A time in the future is from before Redis's clock was put back.
   if not number_within(heard, now) then
     heard = now
     heard_now[#heard_now + 1] = now
@@ -165,7 +165,7 @@ local function look_at(name, heard)
   has_loaded(raw and #raw or 0)
   local record = read_worker(raw)
   local before = redis.call('HGET', keys.liveness, name)
-  -- Nor is it known of whom it heard in what the store has lost.
+  -- A store that went back may have lost that the worker was heard of.
   local silent_since = math.max(heard, math.min(now, rollback.at()))
   local lost_after = lost_after_of(before, silent_since)
   local state, kept, change = state_of(record, silent_since, before, now, options.late_after, lost_after)
@@ -200,13 +200,13 @@ local function look_at(name, heard)
     record.s and record.s[4] == 'worker-online' and math.floor(record.s[1] / 1000) or -1 }
 end
 
--- Goes on with a scan from a place; returns the entries and the next place.
+-- Continues a scan; returns the entries and the next place.
 local function scan(command, key, place, count)
   local following, found = unpack(redis.call(command, key, place or '0', 'COUNT', count))
   return found, following
 end
 
--- Forgets what is too old, some at a call.
+-- Deletes expired entries, some in each call.
 local function tidy_workers()
   local ttl = options.worker_ttl * 1000
   for _, old in ipairs({ { keys.workers, ttl }, { keys.young, ttl }, { keys.unconfirmed, KEPT_FOR.unconfirmed } }) do
@@ -233,7 +233,8 @@ local function tidy_producers()
   return following
 end
 
--- Where too many names have baseline run times, each loses half of its runs, and those that are left with too few go.
+-- If too many names have baselines, each loses half of its runs, and a name that is left with too few loses its
+-- baseline.
 local function tidy_baselines()
   if redis.call('HLEN', keys.baselines) < MOST.baselines then return '0' end
   local names, following = scan('HSCAN', keys.baselines, places[4], TIDIED)
@@ -299,7 +300,7 @@ local function note_queues()
   redis.call('ZREMRANGEBYSCORE', keys.queues, '-inf', now - options.worker_ttl * 1000)
 end
 
--- Where it is known which queue a worker's tasks come from.
+-- Stores which queue each worker consumes, if it is only one.
 local function note_consumed()
   for index = 1, #options.consumes, 2 do
     local name, queue = options.consumes[index], options.consumes[index + 1]
@@ -322,7 +323,7 @@ end
 
 local function sizes()
   write_refusals()
-  local size_of = { -- of those that are one key each
+  local size_of = { -- of the tables that are one key each
     workers = { 'ZCARD', keys.workers }, processes = { 'ZCARD', keys.processes }, open = { 'ZCARD', keys.open },
     producers = { 'HLEN', keys.producers }, baselines = { 'HLEN', keys.baselines }, queues = { 'ZCARD', keys.queues },
     names = { 'ZCARD', keys.names }, waits = { 'ZCARD', keys.waits },

@@ -1,10 +1,10 @@
 -- How many runs ended on each worker, and how many of them failed, by minute. Counted in the call that merges the
--- events, so that each counts once.
+-- events, so that each event counts once.
 --
--- A hash for each ten minutes since the epoch has a field for each worker: of each of these minutes two numbers of four
--- bytes, the runs that ended (succeeded, failed, retried) and those that failed. So a worker that is gone takes nothing
--- once its last hash has expired. They are kept for an hour, of as many workers as there is room for in the table of
--- workers. A time that is none, or still to come, counts as now.
+-- A hash for each ten minutes since the epoch has a field for each worker: two numbers of four bytes for each of these
+-- minutes, the runs that ended (succeeded, failed, retried) and those that failed. So a worker that is gone takes no
+-- memory once its last hash has expired. The hashes are kept for an hour, for as many workers as fit into the table of
+-- workers. An invalid time, and one in the future, count as now.
 --
 -- @include clock pieces tables trouble work
 -- @families worker_runs
@@ -21,7 +21,7 @@ do
   local latest = now * 1000
   local earliest = latest - KEPT
   local cells = {} -- ten minutes since the epoch -> worker -> minute of these -> {ended, failed}
-  local last_worker, last_from, last_to, last_cell -- often the next is of the same minute, which begins and ends then
+  local last_worker, last_from, last_to, last_cell -- the latest cell and its minute, since the next is often the same
 
   local function inner(outer, key)
     local found = outer[key]
@@ -66,7 +66,7 @@ do
     return text
   end
 
-  -- What the hash has of some workers. What is no hash is of no use to anybody, and goes.
+  -- The fields of some workers. A key that is not a hash is useless, and is deleted.
   local function texts_of(key, ...)
     local reply = redis.pcall('HMGET', key, ...)
     if not reply.err then return reply end
@@ -97,7 +97,7 @@ do
     if room then attempt('EXPIRE', key, LIVES_FOR) end
   end
 
-  -- Writes what was counted, after the records.
+  -- Writes the counts, after the records.
   local function write()
     for ten, workers in pairs(cells) do write_ten(ten, workers) end
   end

@@ -6,12 +6,12 @@
 -- @option late_after  ms of silence until a worker is late
 -- @option heard  {{nodename, when an instance last heard of it in ms since the epoch}, …} of the records
 --
--- Returns {record as JSON, …}: without the ids, which are no text, and with `state`: what the leader says of it, and
--- only the leader says that one is lost; `sends`: whether an event shows that its latest process sends task events, and
--- `unsent`: the latest runs of that process of which no event came, and `skew`: ms by which its
--- clock is behind, and `online`: when it said that it had started, in µs, if it has said nothing of that kind since,
--- and `lost`: of one that is lost, when an instance had heard of it before, in ms; and `unconfirmed`: whether it was
--- heard of only once. Of a record that cannot be read, what can be.
+-- Returns {record as JSON, …}: without the ids, which are not text, and with `state`: the state as the leader stored
+-- it, since only the leader declares a worker lost; `sends`: whether an event proves that its latest process sends task
+-- events; `unsent`: the number of that process's latest runs without any event; `skew`: ms by which its clock is
+-- behind; `online`: the time in µs of its last worker-online, if no worker-offline followed; `lost`: when an instance
+-- last heard of it in ms, if it is lost; `unconfirmed`: whether it was heard of only once. Of a record that cannot be
+-- read, only its readable parts are returned.
 
 local function shown_of(key, name, heard)
   local record, shown = read_worker(redis.pcall('GET', key)), {}
@@ -39,7 +39,7 @@ end
 local found = {}
 for index, worker in ipairs(options.heard) do
   local shown = shown_of(keys.records[index], worker[1], worker[2])
-  -- JSON has neither infinity nor nesting without end.
+  -- JSON has no infinity and no unlimited nesting.
   local encodable, text = pcall(cjson.encode, shown)
   found[index] = encodable and text or cjson.encode({ state = shown.state })
 end

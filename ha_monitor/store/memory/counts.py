@@ -13,7 +13,7 @@ class Calls(Protocol):
     """Makes calls, which may fail."""
 
     def call(self, name: str, work: Callable[[], Any]) -> Any:
-        """Make a call of that name."""
+        """Make a call with this name."""
 
 
 class MemoryCounts:
@@ -23,7 +23,7 @@ class MemoryCounts:
         self._calls = calls
         self.outdated = True
         self.stored = Counts()
-        """What a test says that was counted."""
+        """The counts that a test has set."""
 
     def read(self, _between: Callable[[], None] = nothing) -> Counts:
         self._calls.call("counts", lambda: None)

@@ -1,4 +1,4 @@
-"""What the leader does with the whole fleet, and what else is shared."""
+"""What the leader does for the whole fleet, and other shared data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def own_event(kind: str, name: str, since: object, **rest: Any) -> Event:
 
 
 def _gap_of(event: Event) -> Gap | None:
-    """What an event of lost events says of the time of which they are missing: no more than when it was told."""
+    """The gap for an event about lost events, as far as it tells: it knows only when that was reported."""
     lost = event.fields.get("lost")
     if lost is None or event.time is None:
         return None
@@ -53,7 +53,7 @@ def _gap_of(event: Event) -> Gap | None:
 
 
 class MemoryDuties:
-    """See `api.LeaderDuties`. Looks at everything at each call, and knows no wrong clocks."""
+    """See `api.LeaderDuties`. Looks at everything at each call, and ignores wrong clocks."""
 
     all_accounted = True
 
@@ -124,7 +124,7 @@ class MemoryDuties:
                 return []
             kept = self._server.incidents
             self._server.incidents = {key: one for key, one in kept.items() if key not in changes.removed}
-            # As JSON, in which not everything gets through.
+            # As JSON, which cannot carry everything.
             self._server.incidents |= {one.id: _incident_in(_to_json(one)) for one in changes.changed}
             return self._server.put(own, [Entry(0, event, None, False) for event in changes.events])
 
@@ -164,7 +164,7 @@ class MemoryOpenTasks:
     """See `api.OpenTasks`."""
 
     def __init__(self, store: MemoryStore, settings: StuckSettings, absent: float = 0.0) -> None:
-        """:param absent: as for `RedisOpenTasks`."""
+        """:param absent: see `RedisOpenTasks`."""
         self._store = store
         self._absent = absent
         self._server = store.server

@@ -1,6 +1,4 @@
-"""Groups of errors: each error is kept, and a group is worked out from them when somebody asks. No bounds but those of
-what is shown.
-"""
+"""Groups of errors: each error is kept, and groups are computed on request. No bounds except for what is shown."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ HOUR = 3_600_000_000
 
 
 def ids_in(server: MemoryServer) -> list[str]:
-    """The ids of the groups, the one that was seen last first."""
+    """The ids of the groups, the one seen last coming first."""
     by_last = {one: max(error.at for error in group.errors) // 1000 for one, group in server.errors.groups.items()}
     return sorted(by_last, key=lambda one: (by_last[one], one), reverse=True)
 

@@ -1,4 +1,4 @@
-"""Incidents, silences and marks of deployments: see `incidents.py`; and what the rules read beside."""
+"""Incidents, silences and marks of deployments: see `incidents.py`; and what else the rules read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class MemoryIncidents:
         return worst_first(with_silences(told, self.silences(), self._server.clock.time()))
 
     def kept(self) -> list[Incident]:
-        """As `RedisIncidents.kept`."""
+        """See `RedisIncidents.kept`."""
         self._server.trouble("before incidents")
         return list(self._server.incidents.values())
 
@@ -50,7 +50,7 @@ class MemoryIncidents:
 
 
 class MemoryReader:
-    """As `StoreReader`, as far as the rules use it."""
+    """Like `StoreReader`, as far as the rules use it."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
@@ -79,7 +79,7 @@ class MemoryReader:
         ]
 
     def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
-        """As `StoreReader.latest`; of takeovers alone."""
+        """See `StoreReader.latest`; only for takeovers."""
         assert kind == "takeovers"
         taken = self._server.taken_over.items()
         return [{"token": str(token), "who": one.who, "at": one.seen * 1000} for token, one in taken][:count]

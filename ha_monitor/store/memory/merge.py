@@ -1,4 +1,4 @@
-"""The merge of a batch, as `lua/apply.lua`."""
+"""The merge of a batch, like `lua/apply.lua`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from ha_monitor.store.results import Applied
 
 
 class Sent(Struct):
-    """A batch that was handed over."""
+    """A batch that was sent."""
 
     batch: Batch
     announced: int
-    """How far the outbox was announced then, and how many calls were confirmed."""
+    """How far the outbox was announced when it was sent, and how many calls were confirmed."""
     calls: int
     reply: tuple[Sequence[int | list[int]], Applied] | LeaseLost | None = None
-    """What `RollbackMemory.confirmed` is given, and the reply itself; None if it is not merged yet."""
+    """The argument for `RollbackMemory.confirmed`, and the reply itself; None if it is not merged yet."""
 
 
 def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: int, name_wait: float) -> Applied:
-    """Compute first, then write: what raises on the way has changed nothing.
+    """Computes first, then writes: if it raises, nothing has changed.
 
-    :param own: the instance that hands it over.
-    :param calls: how many of its calls had been confirmed when it did.
-    :param name_wait: seconds for which what lacks a piece waits at least.
+    :param own: the instance that sent it.
+    :param calls: how many of its calls had been confirmed when it was sent.
+    :param name_wait: seconds for which an announcement with missing facts waits at least.
     """
     if own.left_by > calls:
         return Applied([], 0, 0, 0, merged=-1)
@@ -89,7 +89,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
 
 
 def _note_who_came(came: dict[str, float], facts: Sequence[Fact]) -> None:
-    """Since when workers are there, as they say themselves; those that said goodbye are not."""
+    """Notes since when workers are up, as they report it; those that sent worker-offline are not."""
     for fact in facts:
         if fact[3] == "worker-online":
             came[fact[0]] = fact[2] / 1e6
@@ -98,7 +98,7 @@ def _note_who_came(came: dict[str, float], facts: Sequence[Fact]) -> None:
 
 
 def _merge_facts(task: MemoryTask, facts: Sequence[Fact], now: float) -> list[tuple[Facts | None, Fact]]:
-    """Those that are new, each behind what was known before it, as `note_of_workers` asks for it."""
+    """The new facts, each after what was known before it, as `note_of_workers` takes them."""
     found = []
     for fact in facts:
         before = task.facts if fact[1] in TAKES_A_TASK else None

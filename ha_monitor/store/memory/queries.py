@@ -1,4 +1,4 @@
-"""What can be asked, worked out anew each time: see `queries.Queries`."""
+"""The questions, answered from scratch each time: see `queries.Queries`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gives each instance its own access to what is shared."""
+"""Gives each instance its own access to the shared record."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def memory_record(
 ) -> SharedRecord:
     """The access of one instance, not connected yet.
 
-    :param clock: of the instance's host; None for that of the server.
-    :param absent: as for `RedisOpenTasks`.
+    :param clock: of the instance's host; None for the server's.
+    :param absent: see `RedisOpenTasks`.
     """
     return record_of(MemoryStore(server, config.store, clock), config, absent=absent)
 
 
 def record_of(store: MemoryStore, config: Config, *, absent: float = 0.0) -> SharedRecord:
-    """The same with a store that may be of a kind of its own."""
+    """The same with a given store, which may be of a subclass."""
     open_tasks = MemoryOpenTasks(store, config.stuck, absent)
     return SharedRecord(
         store,

@@ -46,11 +46,11 @@ class MemorySchedules:
 
 
 def write(server: MemoryServer, changes: ScheduleChanges) -> None:
-    """Do as `lua/schedules.lua`."""
+    """Does what `lua/schedules.lua` does."""
     kept = server.schedules
     for name in changes.removed:
         kept.judgements.pop(name, None)
-    # As JSON, in which not everything gets through.
+    # As JSON, which cannot carry everything.
     kept.judgements |= {one.definition.name: _judgement_in(_to_json(one)) for one in changes.changed}
     kept.sources |= {name: _source_in(_to_json(one)) for name, one in changes.sources.items()}
     for name in changes.forgotten:

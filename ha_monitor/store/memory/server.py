@@ -27,11 +27,11 @@ from ha_monitor.store.worker_runs import LostRun
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
 LEAST_STEP = 1.0
-"""Seconds by which the clock must be put back for its deadlines to be looked at."""
+"""Seconds by which the clock must be put back for its deadlines to be checked."""
 
 
 class MemoryInstance(Struct):
-    """What is kept of one instance."""
+    """What is stored about one instance."""
 
     who: dict[str, Any]
     lease_until: float
@@ -40,15 +40,15 @@ class MemoryInstance(Struct):
     """Its length in seconds."""
     calls: int = 0
     left_by: int = 0
-    """The latest of them that merged a batch in part only."""
+    """The latest call that merged a batch only in part."""
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
     behind: int = 0
-    """Sequence number of the item that comes next."""
+    """Sequence number of the next item."""
     seen: float = 0.0
     before: int = 0
-    """Its token before this one; 0 if it had none."""
+    """Its previous token; 0 if it had none."""
 
     def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
         """Append entries. :param recovered: how many of the last ones come from another outbox."""
@@ -59,7 +59,7 @@ class MemoryInstance(Struct):
         return [OutboxItem(first + number, entry, number >= own) for number, entry in enumerate(entries)]
 
     def trim(self, announced: int) -> None:
-        """Forget what is below a sequence number."""
+        """Delete the items below a sequence number."""
         self.behind = max(self.behind, announced)
         del self.outbox[: max(0, announced - (self.behind - len(self.outbox)))]
 
@@ -71,12 +71,12 @@ class GroupedErrors(Struct):
     """Of their task."""
     errors: list[KeptError] = field(default_factory=list)
     resolved: int | None = None
-    """What a person said of it, as `error_groups.GroupFacts` has it."""
+    """What a person said about the group, as in `error_groups.GroupFacts`."""
     ignored: int | None = None
 
 
 class KeptMessages(Struct):
-    """Messages to the channels, as `deliveries.book_of` reads them."""
+    """Messages to the channels, in the form that `deliveries.book_of` reads."""
 
     claims: dict[bytes, bytes] = field(default_factory=dict)
     told: dict[bytes, bytes] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class KeptErrors(Struct):
 
 
 class KeptSchedules(Struct):
-    """What is kept of schedules."""
+    """What is stored about schedules."""
 
     judgements: dict[str, Judgement] = field(default_factory=dict)
     """By name, with all due times."""
@@ -104,22 +104,22 @@ class KeptSchedules(Struct):
 
 
 class MemoryServer:
-    """The record of one `node_id`. Everything of it is for tests to look at."""
+    """The record of one `node_id`. Tests may look at everything in it."""
 
     def __init__(self, clock: Clock) -> None:  # noqa: PLR0915 - a line for each table
         self.clock = clock
         self.trouble: Callable[[str], None] = lambda _moment: None
-        """Is told before and after each call, as in `before tick`; the caller gets what it raises. That is a reply that
-        was lost, if it comes after a call.
+        """Called before and after each call, as in `before tick`; what it raises reaches the caller. After a call, that
+        stands for a lost reply.
         """
         self.answers: Callable[[], bool] = lambda: True
+        """Whether the reply to a batch has arrived when it is looked for; False stands for a store that is far away."""
         self.is_slow = False
         """Whether each call takes long."""
-        """Whether the reply to a batch is there when it is looked for; False is as a store that is far away."""
         self.merges_early: Callable[[], bool] = lambda: False
-        """Whether what was handed over so far is merged before the reply to it is looked for."""
+        """Whether batches in flight are merged before their replies are looked for."""
         self.most_tasks: int | None = None
-        """Tasks that one call merges at most, as where their records are large; None for all."""
+        """Tasks that one call merges at most, as if their records were large; None for all."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.messages = KeptMessages()
@@ -128,33 +128,33 @@ class MemoryServer:
         self.taken_over: dict[int, MemoryInstance] = {}
         """Instances whose outboxes were taken over, by their tokens, as they were then."""
         self.interrupted: set[str] = set()
-        """Ids of events that were announced before it went back, and are not to be announced again."""
+        """Ids of events that were announced before the store went back, and are not to be announced again."""
         self.workers: dict[str, tuple[float, str]] = {}
         """When each was last heard of, and the type of its latest event."""
         self.came: dict[str, float] = {}
-        """When each said that it was there, by its own clock."""
+        """When each sent worker-online, by its own clock."""
         self.lost_workers: set[str] = set()
         self.lost_events: list[Event] = []
-        """What the next look of the leader at what was lost finds."""
+        """What the leader's next search for lost events finds."""
         self.queues: dict[str, float] = {}
         """Queues that workers consume, as the leader found them, and when."""
         self.worker_queues: dict[str, str] = {}
-        """The queue of each worker that consumes one alone."""
+        """The queue of each worker that consumes only one."""
         self.found: dict[str, tuple[str, str, int]] = {}
-        """Tasks that were said to be stuck or orphaned, in which phase, and since when."""
+        """Tasks that were announced as stuck or orphaned, in which phase, and since when."""
         self.names_heard = 0
         """How often the name of a task became known."""
         self.gaps: list[Gap] = []
-        """What was told of as lost."""
+        """What was reported as lost."""
         self.orphaned_at: dict[str, float] = {}
-        """When tasks were last said to be orphaned."""
+        """When tasks were last announced as orphaned."""
         self.leader: int | None = None
         self.retries: list[tuple[float, Entry]] = []
         self.dead_letters: list[bytes] = []
         self.rejected: list[bytes] = []
         self.errors = KeptErrors()
         self.runs: Counter[tuple[str, int, int]] = Counter()
-        """Name, minute and key (as in statistics.lua) -> how many."""
+        """Name, minute and key (as in statistics.lua) -> count."""
         self.worker_runs: Counter[tuple[str, int, bool]] = Counter()
         """Worker, minute and whether they failed -> runs that ended."""
         self.abandoned: dict[tuple[str, str], float] = {}
@@ -166,18 +166,18 @@ class MemoryServer:
         self.held = 0.0
         """Seconds for which the broker may keep the messages of an instance that vanished."""
         self.requeued_at = float("-inf")
-        """Until when those of one whose link broke may come again."""
+        """Until when messages of an instance whose link broke may be redelivered."""
         self.taken_over_at = float("-inf")
-        """When an outbox was taken over last."""
+        """When an outbox was last taken over."""
         self.went_back_at = 0
-        """When it was last found to have gone back, ms since the epoch; 0 if never."""
+        """When the store was last found to have gone back, ms since the epoch; 0 if never."""
         self.ticked_at = float("-inf")
-        """When the last tick was, of any instance."""
+        """When the last tick of any instance was."""
         self.tail: list[TailEvent] = []
         self.tail_wanted_until = float("-inf")
         self.info = StoreInfo()
         self.server_info: dict[str, str] = {}
-        """What it says of itself, as the reply to INFO."""
+        """What the store reports about itself, as in the reply to INFO."""
         self.incidents: dict[str, Incident] = {}
         self.silences: dict[str, Silence] = {}
         self.marks: list[Mark] = []
@@ -185,12 +185,12 @@ class MemoryServer:
         self.last_token = 0
 
     def state(self) -> dict[str, Any]:
-        """All that is kept, as it is now."""
+        """Everything that is stored, as it is now."""
         apart = ("clock", "trouble", "answers", "is_slow", "merges_early")
         return copy.deepcopy({name: value for name, value in vars(self).items() if name not in apart})
 
     def go_back(self, state: dict[str, Any]) -> None:
-        """Have what `state` has returned, as a Redis that lost the rest."""
+        """Go back to what `state` has returned, like a Redis that lost the rest."""
         vars(self).update(copy.deepcopy(state))
 
     def group_errors(self, task_id: str, task: MemoryTask, waited_enough: float = float("-inf")) -> None:
@@ -206,7 +206,7 @@ class MemoryServer:
         group.errors.append(error if 0 < error.at <= now else error._replace(at=now))
 
     def count_runs(self, task: MemoryTask) -> None:
-        """Count the runs of a task that ended, by its name."""
+        """Count the ended runs of a task, by its name."""
         now = int(self.clock.time() * 1_000_000)
         for code, at, bucket in task.take_runs():
             if 0 < at < now - KEPT * 1_000_000:
@@ -216,13 +216,13 @@ class MemoryServer:
             self.runs[task.facts.name or "", minute, key] += 1
 
     def without_announced(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Entries without those that were announced before it went back, as `lua/outbox.lua`."""
+        """The entries without those that were announced before the store went back, as in `lua/outbox.lua`."""
         again = {entry.event.id for entry in entries if entry.kind == 0} & self.interrupted
         self.interrupted -= again
         return [entry for entry in entries if entry.kind or entry.event.id not in again]
 
     def put(self, own: MemoryInstance, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
-        """Append entries to an outbox, and those that are its own to the tail while somebody looks.
+        """Append entries to an outbox, and the instance's own ones to the tail while somebody watches.
 
         :param recovered: how many of the last ones come from another outbox.
         """
@@ -233,34 +233,34 @@ class MemoryServer:
         return own.push(entries, recovered=recovered)
 
     def enter(self, instance: MemoryInstance) -> int:
-        """Give an instance a new token: a new one even if this has lost its data, as in `lua/tokens.lua`."""
+        """Give an instance a new token, which is new even if the store has lost its data, as in `lua/tokens.lua`."""
         self.last_token = max(self.last_token + 1, int(self.clock.time() * 1000))
         if self.errors.since is None:
             self.errors.since = self.clock.time()
-        instance.merged_until = instance.merged_until or self.clock.time()  # until now it was given nothing
+        instance.merged_until = instance.merged_until or self.clock.time()  # it has received nothing until now
         self.instances[self.last_token] = instance
         return self.last_token
 
     def why_lost(self, token: int) -> str:
-        """Why an instance has no lease any more, as `lua/lease.lua`."""
+        """Why an instance no longer has a lease, as in `lua/lease.lua`."""
         if token in self.taken_over:
             return "TAKEN_OVER"
         is_moved = any(one.before == token for one in self.instances.values())
         return "MOVED" if is_moved else "FORGOTTEN"
 
     def note_rollback(self, known: int, since: float, calls: int) -> list[int] | None:
-        """As `lua/rollback.lua`."""
+        """See `lua/rollback.lua`."""
         if self.went_back_at > known:
             return None
         self.went_back_at = max(int(self.clock.time() * 1000), known + 1)
         return [int(since * 1000), calls]
 
     def went_back_within(self, seconds: float) -> bool:
-        """Whether it was less than so many seconds ago that the record was found to have gone back."""
+        """Whether the store was found to have gone back less than so many seconds ago."""
         return 0 <= self.clock.time() - self.went_back_at / 1000 < seconds
 
     def tick(self, longest_wait: float) -> float:
-        """Bring every deadline back to where it can lie at most, if the clock was put back since the tick before.
+        """Bring back every deadline that lies too far ahead, if the clock was put back since the previous tick.
 
         :param longest_wait: seconds for which an announcement waits.
         :returns: the seconds by which it was put back; 0 if it was not.
@@ -280,11 +280,11 @@ class MemoryServer:
         return before - now
 
     def merged_by_all(self) -> float:
-        """Until when all living instances have merged what they were given, seconds since the epoch; 0 while more of
-        it may be delivered again.
+        """The time until which all living instances have merged what they received, seconds since the epoch; 0 while
+        messages may be redelivered.
         """
         now = self.clock.time()
-        # What is still to come is from before the clock was put back.
+        # A time in the future is from before the clock was put back.
         merged = [one.merged_until if one.merged_until <= now else 0.0 for one in self.instances.values()]
         least = min(merged, default=now)
         taken = self.taken_over_at if self.taken_over_at <= now else float("-inf")

@@ -33,7 +33,7 @@ class MemoryStore:
     """See `api.Store`."""
 
     def __init__(self, server: MemoryServer, settings: StoreSettings, clock: Clock | None = None) -> None:
-        """:param clock: of the instance's host; None for that of the server."""
+        """:param clock: of the instance's host; None for the server's."""
         self.server = server
         self.settings = settings
         self._shrinks_after = settings.shrinks_after
@@ -172,10 +172,10 @@ class MemoryStore:
             due = self._waited(now, receives=eligible)
             due += [entry for at, entry in server.retries if at <= now]
             server.retries = [one for one in server.retries if one[0] > now]
-            # As in tick.lua: after it went back, whoever lives renews the lease first.
+            # As in tick.lua: after the store went back, living instances renew their leases first.
             may_take_over = self._lease.may_take_over() and not server.went_back_within(self._lease.duration)
             left, taken = self._take_over(now) if may_take_over else ([], [])
-            # What has waited for its time and not long enough: others have to merge first.
+            # It is due, but has not waited long enough: other instances must merge first.
             waits = [
                 task.announce_until if task.announce_until > now else now + LOOK_AGAIN
                 for task in server.tasks.values()
@@ -244,7 +244,7 @@ class MemoryStore:
         try:
             self.server.trouble(f"before {name}")
             if name != "apply":
-                self._merge_all()  # it was handed over before
+                self._merge_all()  # batches were sent before
             reply = work()
             self.server.trouble(f"after {name}")
         except StoreUnavailable:
@@ -269,9 +269,9 @@ class MemoryStore:
     def _under_lease(
         self, announced: int, calls: int, work: Callable[[MemoryInstance], Reply]
     ) -> tuple[Sequence[int | list[int]], Reply]:
-        """What the store does in a call; returns what `RollbackMemory.confirmed` is given, and the reply.
+        """What the store does in a call; returns the argument for `RollbackMemory.confirmed`, and the reply.
 
-        :param announced: and :param calls: what the call tells, as of when it was made.
+        :param announced: and :param calls: what the call tells the store, as of when it was made.
         """
         own = self.server.instances.get(self.token)
         if own is None:
@@ -350,7 +350,7 @@ class MemoryStore:
         """Whether this instance leads, and whether it has just followed another."""
         server, leader = self.server, self.server.leader
         if leader == self.token:
-            # A token that nobody has: whoever is next must know that it follows another.
+            # A token that nobody has: the next leader must know that it follows another.
             server.leader = leader if eligible else 0
             return eligible, False
         living = leader is not None and leader in server.instances and server.instances[leader].lease_until > now
@@ -360,9 +360,10 @@ class MemoryStore:
         return True, leader is not None
 
     def _waited(self, now: float, *, receives: bool) -> list[Entry]:
-        """What has waited enough: for its time, and until all have merged what they were given when it began to.
+        """What has waited long enough: for its own time, and until all have merged what they had received when it
+        began.
 
-        :param receives: whether this instance is given what the broker holds.
+        :param receives: whether this instance receives what the broker holds.
         """
         wait = self.settings.name_wait
         if wait:

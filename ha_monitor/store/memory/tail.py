@@ -7,7 +7,7 @@ from ha_monitor.store.tail import WANTED_FOR, Counted, TailEvent, TailGap
 
 
 class MemoryTail:
-    """Nothing in it is ever trimmed; what nobody had wished for is missing."""
+    """Nothing in it is ever trimmed; what was announced without a request is missing."""
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server

@@ -22,7 +22,7 @@ from ha_monitor.store.results import Phase
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
 _MOST_BRIEF = 5
-"""Events of a task whose record may shrink, as in briefs.lua."""
+"""Events of a task whose record may shrink, at most; as in briefs.lua."""
 _HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
 _IN_STEPS: dict[Code, Phase] = {Code.SENT: "sent", Code.RECEIVED: "received", Code.STARTED: "started"}
 _MOST_TRACEBACK, _MOST_RETRIES = 4096, 5
@@ -35,7 +35,7 @@ class KeptError(NamedTuple):
     """One error of a task."""
 
     at: int
-    """In µs; what is none or is still to come is the time of the merge."""
+    """In µs; an invalid time, and one in the future, is replaced by the time of the merge."""
     message: str
     task_id: str
     """Empty until it is put into its group."""
@@ -47,37 +47,37 @@ class KeptError(NamedTuple):
 
 
 class MemoryTask:
-    """What is known of one task. `copy` it before it is changed, so that a merge that fails changes nothing."""
+    """What is known about one task. `copy` it before changing it, so that a merge that fails changes nothing."""
 
     def __init__(self) -> None:
         self._facts: dict[str, Any] = {}
         self._seen: set[bytes] = set()
         self._waiting: list[tuple[int, Code, bytes, float]] = []
-        """Times, codes and events of what waits, and since when it does."""
+        """Times, codes and events of what waits, and since when."""
         self._errors: list[tuple[KeptError, float]] = []
-        """Those that are in no group yet, and since when they wait for the task's name."""
+        """Errors that are not in a group yet, and since when they wait for the task's name."""
         self._runs: list[tuple[int, int, int | None]] = []
-        """Runs that ended and are in no statistic yet: code, time in µs and bucket of the run time."""
+        """Ended runs that are not in the statistics yet: code, time in µs and bucket of the run time."""
         self._steps: list[tuple[int, Code, int]] = []
         """When it was sent, received (with the number of the attempt), started or ended."""
         self._sent: list[tuple[int, str, int]] = []
         """When it was sent, to which queue, and its eta or 0."""
         self._put_back: list[int] = []
-        """When it was put back into its queue."""
+        """When it was requeued."""
         self.story: list[tuple[int, int]] = []
         """Time in µs and code of each event."""
         self.named = 0
-        """Which of all tasks it was whose name became known, from 1; 0 while it is not."""
+        """Its number among all tasks in the order in which their names became known, from 1; 0 while it has none."""
         self.announce_until: float | None = None
         """When what waits is announced as it is, seconds since the epoch; None if nothing waits."""
         self.shrinks_at: float | None = None
         """Seconds since the epoch; None if it does not."""
         self.root_before: str | None = None
-        """What was its root before it shrank."""
+        """Its root before it shrank."""
 
     def shrink_later(self, now: float, seconds: float | None) -> None:
-        """Shrink after so many seconds, if they are not None, and if the record of such a task may, as `lua/briefs.lua`
-        has it.
+        """Shrink after so many seconds, unless they are None, if the record of such a task may shrink (see
+        `lua/briefs.lua`).
         """
         self.shrinks_at = None
         if seconds is None:
@@ -120,7 +120,7 @@ class MemoryTask:
         return msgspec.convert(self._facts, Facts)
 
     def facts_at(self, at: int) -> Facts:
-        """Those of an event at a time: what was before an earlier end is not said of a later run."""
+        """The facts for an event at a time: without what was before an earlier end if it belongs to a later run."""
         facts = self.facts
         ended = max((time for time, code, _ in self._steps if code in ENDS and time < at), default=None)
         if ended is None:
@@ -139,7 +139,7 @@ class MemoryTask:
         )
 
     def merge(self, fact: Fact, now: float) -> bool:
-        """Merge a fact; whether it was new. :param now: seconds since the epoch."""
+        """Merge a fact; returns whether it was new. :param now: seconds since the epoch."""
         identity = bytes_of(fact[0])
         if identity in self._seen:
             return False
@@ -179,10 +179,10 @@ class MemoryTask:
         return True
 
     def announce(self, wait: float, *, waited_enough: float = float("-inf")) -> list[Entry]:
-        """What may be announced now; the rest waits for the piece that is missing.
+        """What may be announced now; the rest waits for missing facts.
 
-        :param wait: seconds for which it does so at least.
-        :param waited_enough: what began to wait until then, in seconds since the epoch, waits no longer.
+        :param wait: seconds for which it waits at least.
+        :param waited_enough: what has waited since this time, in seconds since the epoch, or longer, waits no longer.
         """
         if not self._waiting:
             return []
@@ -195,7 +195,7 @@ class MemoryTask:
         ]
 
     def take_errors(self, *, waited_enough: float = float("-inf")) -> list[KeptError]:
-        """Errors that belong into a group now: all if the name is known, else what began to wait until then."""
+        """Errors that belong into a group now: all if the name is known, else those that have waited enough."""
         if not self._errors:
             return []
         is_known = self._facts.get("n") is not None
@@ -211,7 +211,7 @@ class MemoryTask:
         return taken
 
     def wait(self) -> tuple[str, int, float] | None:
-        """Name, start in µs and seconds of wait before the latest start; None if something of that is not known. Of a
+        """Name, start in µs and seconds of wait before the latest start; None if one of them is not known. Only for a
         task with one run.
         """
         get = self._facts.get
@@ -221,7 +221,7 @@ class MemoryTask:
         return name, start, max(0, start - max(sent, get("e") or 0)) / 1e6
 
     def put_clock_back(self, now: float, wait: float) -> None:
-        """What waits begins to wait now, at the latest: the clock was put back.
+        """Because the clock was put back, what waits begins to wait now at the latest.
 
         :param wait: seconds for which it waits at least.
         """
@@ -229,12 +229,12 @@ class MemoryTask:
         self.announce_until = min((since + wait for *_, since in self._waiting), default=None)
 
     def let_wait_end(self) -> None:
-        """As if what waits had waited for ever."""
+        """End the wait of everything that waits."""
         self._waiting = [(at, code, payload, 0.0) for at, code, payload, _ in self._waiting]
         self.announce_until = 0.0 if self._waiting else None
 
     def bad_end(self, now: float) -> tuple[float, State] | None:
-        """When it ended, seconds since the epoch, and how; None if it has succeeded, or has not ended."""
+        """When it ended, seconds since the epoch, and how; None if it succeeded or has not ended."""
         finish = self._facts.get("tk")
         if finish in (None, Code.SUCCEEDED):
             return None
@@ -250,8 +250,8 @@ class MemoryTask:
         return queue, max(sent, get("e") or 0, get("xl", 0)) // 1000 / 1000
 
     def moves(self) -> Iterator[tuple[str, int, tuple[float, float, float, float]]]:
-        """What came into queues and left them: queue, time in µs, and what of `queue_flow.CELL`. All runs are of the
-        queue to which the task was sent last.
+        """What came into queues and left them: queue, time in µs, and the values of a `queue_flow.Cell`. All runs count
+        for the queue to which the task was last sent.
         """
         for at, queue, eta in self._sent:
             yield queue, max(at, eta), (1, 0, 0, 0)
@@ -276,11 +276,11 @@ class MemoryTask:
 
     @property
     def is_open(self) -> bool:
-        """Whether it is not finished, or has begun once more."""
+        """Whether it is not finished, or has begun again."""
         return "tk" not in self._facts or self.phase() is not None
 
     def phase(self) -> tuple[Phase, int] | None:
-        """Where the open task is, and since when in µs; None if it has ended or nothing tells."""
+        """The phase of the open task, and since when in µs; None if it has ended, or the phase is not known."""
         if "tk" in self._facts:
             return self._phase_after_end()
         get = self._facts.get
@@ -360,7 +360,7 @@ class MemoryTask:
 
 
 def tail(text: str) -> str:
-    """The end of a traceback, from the beginning of a line or of a character."""
+    """The end of a traceback, cut at the beginning of a line, or at least of a character."""
     raw = text.encode("utf-8", "replace")
     if len(raw) <= _MOST_TRACEBACK:
         return text

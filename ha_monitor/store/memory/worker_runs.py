@@ -1,4 +1,4 @@
-"""What ended on workers, and what they left, as `lua/worker_runs.lua` and `lua/index/abandoned.lua`."""
+"""Runs that ended on workers, and tasks that they left, as in `lua/worker_runs.lua` and `lua/index/abandoned.lua`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ENDS_A_RUN = (Code.SUCCEEDED, Code.FAILED, Code.RETRIED)
 
 
 def note_of_workers(server: MemoryServer, heard: Sequence[tuple[str, Facts | None, Fact]]) -> None:
-    """New facts were merged: what they say of workers.
+    """Note what new, merged facts say about workers.
 
     :param heard: ids of tasks, what was known of each before (None unless the fact is of `TAKES_A_TASK`), and the fact.
     """
@@ -50,7 +50,7 @@ def _taken(server: MemoryServer, run: LostRun) -> None:
 
 
 def note_lost(server: MemoryServer) -> None:
-    """The tasks that are open on lost workers may be left by them."""
+    """Open tasks on lost workers may have been left by them."""
     for task_id, task in server.tasks.items():
         phase, worker = task.phase(), task.facts.worker
         if phase is not None and phase[0] != "sent" and worker in server.lost_workers:
@@ -65,7 +65,7 @@ def note_lost(server: MemoryServer) -> None:
 
 
 def runs_of(server: MemoryServer, worker: str, since: float, until: float) -> WorkerRuns:
-    """What ended on a worker in a time."""
+    """What ended on a worker in a period."""
     found = [
         (failed, count)
         for (one, minute, failed), count in server.worker_runs.items()
@@ -75,12 +75,12 @@ def runs_of(server: MemoryServer, worker: str, since: float, until: float) -> Wo
 
 
 def lost_runs_of(server: MemoryServer) -> list[LostRun]:
-    """Those during which their worker was lost."""
+    """Runs during which their worker was lost."""
     return [run for run, (_, is_lost) in server.lost_runs.items() if is_lost]
 
 
 def abandoned_by(server: MemoryServer, worker: str, since: float) -> list[Abandoned]:
-    """What a worker may have left."""
+    """What a worker may have left unfinished."""
     left = sorted(((at, one) for (name, one), at in server.abandoned.items() if name == worker), reverse=True)
     orphaned = {task_id for task_id, (kind, *_) in server.found.items() if kind == "task-orphaned"}
     return [Abandoned(task_id, task_id in orphaned) for at, task_id in left if at >= since]

@@ -1,16 +1,16 @@
--- Tasks that may have been left by a worker that had them: those that another worker received or started while they
--- were not closed on the one before, and those that were open on a worker that was lost. '<bytes of the
--- nodename>:<nodename><task id>' -> when that was found, in ms since the epoch. So of a worker that is lost can be
--- told what became of its tasks, without looking at all records.
+-- Tasks that a worker may have left unfinished: tasks that another worker received or started while they were not
+-- closed on the one before, and tasks that were open on a worker that was lost. '<bytes of the
+-- nodename>:<nodename><task id>' -> when that was found, in ms since the epoch. So the fate of a lost worker's tasks
+-- can be told without reading all records.
 --
--- A task that was retried may be among them if its events came in another order: its record tells. The newest MOST
--- are kept, for KEPT.
+-- A task that was retried may be among them if its events came out of order; its record shows that. The newest MOST are
+-- kept, for KEPT.
 --
--- Beside that, the runs that were cut short: '<mark><bytes of the nodename>:<nodename><start in µs>:<task id>' -> when
--- that was found. A run has the mark TAKEN when another worker took its task, and LOST once its worker was lost, about
--- then. So a task under which two workers were lost is known, whatever else became of these. A run is told from others
--- by its start, so that each counts once, however often it is found, and a worker that is lost twice during one run
--- was lost once. The newest MOST_RUNS are kept, for KEPT.
+-- The second index has the runs that were cut short: '<mark><bytes of the nodename>:<nodename><start in µs>:<task id>'
+-- -> when that was found. A run has the mark TAKEN when another worker took its task, and LOST once its worker was lost
+-- at about the time when it was taken, or during the run. So a task that two workers were lost with is known, whatever
+-- else became of it. Runs are told apart by their start, so each counts once, however often it is found, and a worker
+-- that is lost twice during one run counts as lost once. The newest MOST_RUNS are kept, for KEPT.
 --
 -- @include clock generated/catalogue pieces trouble work
 -- @keys abandoned lost_runs
@@ -18,12 +18,12 @@
 local abandoned
 
 do
-  local MOST, SWEPT = 10000, 100 -- entries; of which one call sweeps
-  local MOST_RUNS, AT_ONCE = 2000, 500 -- entries; of which one call looks at, those that were found last
+  local MOST, SWEPT = 10000, 100 -- entries; entries that one call sweeps
+  local MOST_RUNS, AT_ONCE = 2000, 500 -- entries; latest entries that one call checks
   local KEPT = 86400000 -- ms
   local TAKEN, LOST = '?', '!'
-  local CONFIRMED_WITHIN = 600000 -- ms after which a run that was taken is not asked about any more
-  -- ms for which a worker may have been heard of after another one took its task: what tells of both comes in any order
+  local CONFIRMED_WITHIN = 600000 -- ms after which a taken run is no longer checked
+  -- ms for which a worker may still be heard of after another one took its task: their events come in any order
   local HEARD_AFTER = 10000
   local entered, cut_short, confirmed = {}, {}, {}
 
@@ -39,13 +39,13 @@ do
     will_write(TO_WRITE.index)
   end
 
-  -- A task is open on a worker that is lost. started: when its run began, in µs; nil if it does not run.
+  -- A task is open on a worker that was lost. started: when its run began, in µs; nil if it is not running.
   local function enter_lost(worker, uuid, started)
     enter(worker, uuid)
     if started then enter_run(LOST, worker, started, uuid) end
   end
 
-  -- A worker received or started a task that another one had, by a fact that is not merged yet.
+  -- A worker received or started a task that another one had, by a fact that is not yet merged.
   local function note(uuid, facts, fact)
     if fact[3] < math.max(facts.rl or 0, facts.sl or 0) then
       enter(fact[4], uuid) -- it came late: the other one has it
@@ -58,9 +58,9 @@ do
     end
   end
 
-  -- Marks the runs that were taken from workers that are lost, of those that were found lately.
+  -- Marks the runs that were taken from workers that are now lost, among those found lately.
   --
-  -- heard_before: given a nodename, when that was heard of last, in ms, if it is lost; else nil.
+  -- heard_before: a function of a nodename; when that worker was last heard of in ms if it is lost, else nil.
   local function confirm(heard_before)
     local earliest = string.format('%.0f', math.max(0, now - CONFIRMED_WITHIN))
     local some = attempt('ZREVRANGEBYSCORE', keys.lost_runs, '+inf', earliest, 'WITHSCORES', 'LIMIT', 0, AT_ONCE) or {}
@@ -92,7 +92,7 @@ do
     if over > 0 then attempt('ZREMRANGEBYRANK', keys.abandoned, 0, over - 1) end
   end
 
-  -- Forgets some that were found long ago.
+  -- Deletes some entries that were found long ago.
   local function sweep()
     local latest = string.format('%.0f', math.max(0, now - KEPT))
     for _, key in ipairs({ keys.abandoned, keys.lost_runs }) do

@@ -1,8 +1,8 @@
--- Of each task that started others, in whatever depth, their ids: a list a root, since an entry of one takes a third of
--- what one of a set does. A call that is repeated may leave an id in it twice; who reads it takes the first.
+-- For each task that started others, at any depth, their ids: one list for each root, since a list entry takes a third
+-- of the memory of a set entry. A repeated call may leave an id in the list twice; readers take the first.
 --
--- A list lives as long as the records of the tasks that are in it: success_ttl since a task was entered or ended,
--- failure_ttl since one ended badly, and as long as one is open, since the leader looks at open tasks (candidates.lua).
+-- A list lives as long as the records of its tasks: success_ttl after a task was added or ended, failure_ttl after one
+-- ended badly, and as long as one is open, because the leader looks at open tasks (candidates.lua).
 --
 -- @include generated/catalogue index/lists trouble work
 -- @families children
@@ -11,11 +11,11 @@
 local children
 
 do
-  local MOST = 10000 -- of one root
-  local SPARE = 1.25 -- lives so much longer, so that it is seldom renewed
+  local MOST = 10000 -- for one root
+  local SPARE = 1.25 -- a list gets this multiple of its TTL, so that it is rarely renewed
   local SPARED = options.success_ttl * (SPARE - 1) * 1000000 -- µs
   local ids_of = {} -- root -> {task id, …}
-  local renewed = {} -- root -> {s, task id that is in it, …}
+  local renewed = {} -- root -> {TTL in s, id of a task in the list, …}
   local NONE = {}
   local left = {} -- root, task id, …
 
@@ -30,13 +30,13 @@ do
     if uuid then known[#known + 1] = uuid end
   end
 
-  -- Whether a task has succeeded so soon after it was entered that the list outlives its record; that of most.
+  -- Whether a task succeeded so soon after it was added that the list outlives its record, as most do.
   local function lives_anyway(facts)
     local began = facts.st or facts.rl
     return facts.tk == SUCCEEDED and began ~= nil and not facts.at and facts.tt - began < SPARED
   end
 
-  -- root, before: of the task now and before; has_ended: whether it has another end than before.
+  -- root, before: the task's root now and before; has_ended: whether its end has changed.
   local function note(uuid, facts, root, before, has_ended)
     if before and root ~= before then
       left[#left + 1] = before
@@ -57,7 +57,7 @@ do
     renew(root, root == before and uuid or nil, is_bad and options.failure_ttl or options.success_ttl)
   end
 
-  -- Lets a list live for so many s at least; enters these ids anew if it has expired.
+  -- Makes a list live for at least so many s; adds these ids again if it has expired.
   local function let_live(root, seconds, ids)
     local key = families.children .. root
     local left_of_it = redis.call('TTL', key)
@@ -71,7 +71,7 @@ do
     for root, entry in pairs(renewed) do let_live(root, entry[1], #entry > 1 and { unpack(entry, 2) } or NONE) end
   end
 
-  -- Lets the list of an open task's root live on.
+  -- Keeps the list of an open task's root alive.
   local function keep(uuid, facts)
     if facts.r and facts.r ~= true then let_live(facts.r, options.success_ttl, { uuid }) end
   end

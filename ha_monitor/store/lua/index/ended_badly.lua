@@ -1,6 +1,6 @@
--- Tasks that ended otherwise than by succeeding, and those that were orphaned, by when: task id -> ms since the epoch
--- times 16, plus the code of the end, or what tells in which phase the task was orphaned. So what lists them reads no
--- record. The oldest go first.
+-- Tasks that ended without success, and those that were orphaned, by time: task id -> ms since the epoch times 16, plus
+-- the code of the end, or of the phase in which the task was orphaned. So listing them reads no record. The oldest are
+-- removed first.
 --
 -- @include clock generated/catalogue phases pieces trouble work
 -- @keys ended_badly
@@ -9,11 +9,11 @@
 local ended_badly
 
 do
-  local MOST, SWEPT = 100000, 100 -- entries; of which one call sweeps
+  local MOST, SWEPT = 100000, 100 -- entries; entries that one call sweeps
   local ORPHANED = { [SENT_PHASE] = 11, [RECEIVED_PHASE] = 12, [STARTED_PHASE] = 13 }
   local entered, left = {}, {}
 
-  -- What comes from the future is of a clock that is ahead, and would stay for ever.
+  -- A time in the future comes from a clock that is ahead, and would stay in the index for ever.
   local function score_of(at, code)
     at = at > 0 and math.min(math.floor(at / 1000), now) or now
     return string.format('%.0f', at * 16 + code)
@@ -29,7 +29,7 @@ do
     enter(uuid, 0, ORPHANED[phase])
   end
 
-  -- A task has another end than before, or is orphaned no more.
+  -- A task's end has changed, or it is no longer orphaned.
   local function note(uuid, facts)
     if facts.tk ~= nil and facts.tk ~= SUCCEEDED then
       enter(uuid, facts.tt, facts.tk)
@@ -46,7 +46,7 @@ do
     if over > 0 then redis.call('ZREMRANGEBYRANK', keys.ended_badly, 0, over - 1) end
   end
 
-  -- Forgets some whose records have expired.
+  -- Deletes some entries whose records have expired.
   local function sweep()
     local latest = string.format('%.0f', math.max(0, now - options.failure_ttl * 1000) * 16)
     local old = attempt('ZRANGEBYSCORE', keys.ended_badly, '-inf', latest, 'LIMIT', 0, SWEPT) or {}

@@ -1,17 +1,17 @@
--- What came into each queue and left it, by minute. Counted in the call that merges the events, so that each counts
--- once.
+-- What came into each queue and left it, by minute. Counted in the call that merges the events, so that each event
+-- counts once.
 --
--- A hash for each queue and hour, `<hour since the epoch>:<queue>`, has a field for each minute in which anything was:
--- four doubles.
---   1  tasks that came: sent, in the minute in which they could start (a later eta); and those that were put back
---   2  tasks that left: each start, and the end of one that was never started
---   3  ends that count and of which is known how long the run took, and
---   4  the ms that these took in all
--- All but what was sent follow from the record of the task before and after a call: if an event changes the queue of a
--- run, its count is moved. Where a record has forgotten a run, its count stays.
+-- A hash for each queue and hour, `<hour since the epoch>:<queue>`, has a field for each minute in which something
+-- happened: four doubles.
+--   1  tasks that came: tasks sent, in the minute in which they could start (a later eta), and tasks that were requeued
+--   2  tasks that left: each start, and the end of a task that was never started
+--   3  ends that count and whose run time is known
+--   4  the sum of these run times in ms
+-- All but the tasks sent follow from the task's record before and after a call: if an event changes the queue of a run,
+-- its count is moved. If a record has forgotten a run, its count stays.
 --
--- They are kept for KEPT hours, of the queues that have a number (waits.lua). A time that is none, or a start or an end
--- that is still to come, counts as now; an eta that lies further ahead than what is kept counts nowhere.
+-- They are kept for KEPT hours, for the queues that have a number (waits.lua). An invalid time, and a start or end in
+-- the future, count as now; an eta further ahead than KEPT is not counted.
 --
 -- @include by_minute clock generated/catalogue index/waits numbers steps trouble work
 -- @families flow
@@ -24,8 +24,8 @@ do
   local FORMAT, SIZE = '>dddd', 32
   local HOUR, MINUTE = 3600000000, 60000000 -- µs
   local floor = math.floor
-  local cells = {} -- queue -> minute since the epoch -> {how many more of each}
-  local last_queue, last_from, last_to, last_cell -- often the next is of the same minute, which begins and ends then
+  local cells = {} -- queue -> minute since the epoch -> {how much to add to each}
+  local last_queue, last_from, last_to, last_cell -- the latest cell and its minute, since the next is often the same
   local latest = now * 1000
   local earliest = latest - KEPT * HOUR
 
@@ -58,15 +58,15 @@ do
     add(queue, at < latest and at or latest, what, by)
   end
 
-  -- A task was sent: the fact of a new event that names the queue.
+  -- A task was sent: the fact of a new event that names its queue.
   local function note_sent(fact)
     local at, due = fact[3], fact[6] and fact[6].e
     if due and due > at then at = due end
     if at < latest + KEPT * HOUR then add(fact[8], at, CAME, 1) end
   end
 
-  -- What left and came back, of a task with several attempts: time -> queue, with a time below 0 for what came back.
-  -- Then when it ended without a start.
+  -- What left and what came back, for a task with several attempts: time -> queue; the time is negative if it came
+  -- back. Then when the task ended without a start.
   local function moves_of(facts)
     local moves, runs = {}, steps.runs(facts)
     for _, run in ipairs(runs) do
@@ -79,11 +79,11 @@ do
     return moves, #runs == 0 and facts.tk and facts.tt or nil
   end
 
-  -- As they were before: the queue; when the only run began, or the end was without one; the runs of several attempts;
-  -- the end, and how long its run took.
+  -- The state before the merge: the queue; when the only run began, or when the task ended without one; the moves of
+  -- several attempts; the end without a start; the end, and how long its run took.
   local queue, left, moves, unstarted, ended_at, took
 
-  -- How long the run took that ended a task, in ms; nil if that is not known.
+  -- How long the run took that ended a task, in ms; nil if it is not known.
   local function time_of_run(facts)
     local seconds = facts.rt
     if not seconds and facts.tk == FAILED and facts.sl and facts.sl < facts.tt then
@@ -92,7 +92,7 @@ do
     return seconds and floor(clamped(seconds, MOST_SECONDS) * 1000 + 0.5)
   end
 
-  -- Before a task's events are merged.
+  -- Called before a task's events are merged.
   local function remember(facts)
     queue, ended_at, moves, unstarted = facts.q, facts.tt, nil, nil
     left = facts.sl or ended_at
@@ -100,7 +100,7 @@ do
     if facts.at then moves, unstarted = moves_of(facts) end
   end
 
-  -- What was counted under one queue and time counts under others. Nil stands for what was not, or is not, counted.
+  -- Moves a count to another queue and time. Nil stands for something that was not, or is not, counted.
   local function move(from, before, to, after, what)
     if from == to and before == after then return end
     if from and before then add_past(from, before, what, -1) end
@@ -117,7 +117,7 @@ do
     move(queue, unstarted_before, facts.q, unstarted_now, LEFT)
   end
 
-  -- When they are.
+  -- Called after they are merged.
   local function note(facts)
     local queue_now, ended_now = facts.q, facts.tt
     if facts.at then
@@ -155,7 +155,7 @@ do
     if not text then attempt('EXPIRE', key, (2 * KEPT + 1) * 3600) end
   end
 
-  -- Writes what was counted, after the records.
+  -- Writes the counts, after the records.
   local function write()
     for name, minutes in pairs(cells) do
       for minute, more in pairs(minutes) do

@@ -1,6 +1,6 @@
--- What is kept beside the records, so that tasks can be searched. Each index follows from the record of a task as it
--- was before a call and as it is after it, and is written before the records: a call that failed in between is
--- repeated, and finds the record as it was, so that it writes the same again.
+-- The indexes by which tasks are searched. Each index follows from a task's record as it was before a call and as it is
+-- after it, and is written before the records: a call that failed in between is repeated, finds the record unchanged,
+-- and writes the same index entries again.
 --
 -- @include generated/catalogue index/abandoned index/children index/ended_badly index/flow index/names index/waits
 
@@ -10,7 +10,7 @@ do
   local finish, ended_at, name, root, queue, since
   local remember_flow, note_flow = flow.remember, flow.note
 
-  -- Before a task's events are merged.
+  -- Called before a task's events are merged.
   local function remember(facts)
     finish, ended_at, name = facts.tk, facts.tt, facts.n
     root = facts.r ~= true and facts.r or nil
@@ -19,7 +19,7 @@ do
     remember_flow(facts)
   end
 
-  -- When they are. is_elsewhere: whether the task has left the phase in which it may have been orphaned.
+  -- Called after they are merged. is_elsewhere: whether the task has left the phase in which it may have been orphaned.
   local function note(uuid, facts, is_elsewhere)
     if facts.n ~= name then names.note(uuid, facts.n, name) end
     note_flow(facts)
@@ -44,7 +44,7 @@ do
     abandoned.write()
   end
 
-  -- Forgets something of what has expired, at each tick.
+  -- Deletes some expired entries, at each tick.
   local function sweep()
     ended_badly.sweep()
     names.sweep()

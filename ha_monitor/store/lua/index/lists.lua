@@ -2,8 +2,8 @@
 --
 -- @include pieces trouble
 
--- Puts ids at the beginning of a list; one that has become longer than `most` is cut to `kept`. What else is in its
--- place is reported and gone: all in it can be done without.
+-- Puts ids at the beginning of a list; one that has become longer than `most` is cut to `kept`. A foreign value in its
+-- place is reported and deleted: the program can do without everything in these lists.
 local function push_ids(key, ids, most, kept)
   if #ids == 0 then return end
   local length

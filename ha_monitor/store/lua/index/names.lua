@@ -1,6 +1,6 @@
--- The names of tasks, and of each the ids of the newest, by when a task of that name was first heard of: a list, since
--- an entry of one takes a sixth of what one of a sorted set does, and one command a batch and name. A call that is
--- repeated may leave an id in it twice; who reads it takes the first.
+-- The names of tasks, and for each name the ids of its newest tasks, by when a task was first heard of under that name.
+-- A list, because a list entry takes a sixth of the memory of a sorted-set entry, and needs one command for each batch
+-- and name. A repeated call may leave an id in the list twice; readers take the first.
 --
 -- @include clock index/lists tables trouble work
 -- @keys names
@@ -10,14 +10,14 @@
 local names
 
 do
-  -- Ids of a name: so many are answered, and it is cut when there are twice as many; names that one call sweeps.
+  -- Ids of a name: how many are returned; the list is cut when it has twice as many. Names that one call sweeps.
   local MOST_IDS, SWEPT = 200, 10
-  local RENEWED_AFTER = 1800 -- s for which a name need not be entered again
+  local RENEWED_AFTER = 1800 -- s for which a name need not be added again
   local newest = {} -- name -> {task id, …}
   local renamed = {} -- name, task id, …
   local turned_away = {} -- names for which this call found no room
 
-  -- before: the name that the task had, or nil. It has another one if its events contradict each other.
+  -- before: the name that the task had, or nil. It changes only if the task's events contradict each other.
   local function note(uuid, name, before)
     if before then
       renamed[#renamed + 1] = before
@@ -33,7 +33,7 @@ do
     ids[#ids + 1] = uuid
   end
 
-  -- Enters a name, or refuses a new one if the table is full of names that were heard of lately; whether it is there.
+  -- Adds a name; refuses a new one if the table is full of names heard of lately. Returns whether it is in the table.
   local function enter(name)
     local added = attempt('ZADD', keys.names, now, name)
     if added ~= 1 then return added ~= nil end
@@ -47,7 +47,7 @@ do
     return gone ~= name
   end
 
-  -- Whether a name is in the table, or has room there: more is kept of it.
+  -- Whether a name is in the table or finds room there, so that other things may be kept about it.
   local function admit(name)
     return not turned_away[name] and (attempt('ZSCORE', keys.names, name) ~= false or enter(name))
   end
@@ -65,7 +65,7 @@ do
     end
   end
 
-  -- Forgets some names of which the records have expired.
+  -- Deletes some names whose records have expired.
   local function sweep()
     local latest = now - options.failure_ttl * 1000
     for _, name in ipairs(attempt('ZRANGEBYSCORE', keys.names, '-inf', latest, 'LIMIT', 0, SWEPT) or {}) do

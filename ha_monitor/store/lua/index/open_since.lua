@@ -1,10 +1,9 @@
--- Open tasks that the leader has looked at, by when they were first heard of: task id -> ms since the epoch, as its
--- record tells. One that it has not looked at yet is in `open` by the time of its first look, so that both together
--- list the open tasks by age. Only the leader enters tasks, so that the merge of those that end before their first look
--- costs nothing.
+-- Open tasks that the leader has looked at, by when they were first heard of: task id -> ms since the epoch, from the
+-- task's record. A task that it has not looked at yet is in `open` by the time of its first look, so both together list
+-- the open tasks by age. Only the leader adds tasks, so merging tasks that end before their first look costs nothing.
 --
--- A time is never before the task was first heard of: of a task that was retried it is that of its last attempt.
--- A task of which no time is known is not entered.
+-- The time is never before the task was first heard of; for a task that was retried it is that of its last attempt.
+-- A task without a known time is not added.
 --
 -- @include pieces trouble
 -- @keys open open_since
@@ -34,7 +33,7 @@ do
     in_pieces(left, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.open_since, ...) end)
   end
 
-  -- Forgets tasks that are not open any more: an earlier version does not take them out. Of some, others at each call.
+  -- Deletes tasks that are no longer open, which an earlier version does not do. Checks some at each call, in turn.
   local function sweep(turn)
     local count = attempt('ZCARD', keys.open_since) or 0
     if count == 0 then return end

@@ -1,9 +1,9 @@
--- Tasks that have not started, by queue and by since when they could have: when they were sent, or a later eta. Only
--- where producers send task-sent, which names the queue.
+-- Tasks that have not started, by queue and by when they could have: when they were sent, or a later eta. Only for
+-- tasks whose producers send task-sent, which names the queue.
 --
--- All queues share one sorted set, so that one command a batch enters tasks and one takes them out, whatever their
--- queues: task id -> the number of the queue times 2^42, plus that time in ms. The queues of which a task has waited
--- have numbers in a hash.
+-- All queues share one sorted set, so one command for each batch adds tasks and one removes them, whatever their
+-- queues: task id -> the number of the queue times 2^42, plus that time in ms. The queues in which tasks have waited
+-- have their numbers in a hash.
 --
 -- @include clock numbers pieces stored tables trouble work
 -- @keys waits wait_queues
@@ -12,11 +12,11 @@
 local waits
 
 do
-  local A_QUEUE = 2 ^ 42 -- more ms than any time has
+  local A_QUEUE = 2 ^ 42 -- more ms than any valid time
   local MOST_QUEUES, SWEPT = 1000, 20
   local entered, left, numbers = { size = 0 }, {}, {}
 
-  -- The queue in which a task waits and since when, in µs; nil if it does not, or nothing tells.
+  -- The queue in which a task waits, and since when, in µs; nil if it does not wait, or that is not known.
   local function of(facts)
     local since, queue = facts.st, facts.q
     if not since or since == 0 or not queue or facts.tk ~= nil then return nil end
@@ -31,7 +31,7 @@ do
     return string.format('%.0f', number * A_QUEUE), string.format('(%.0f', (number + 1) * A_QUEUE)
   end
 
-  -- The least number that no queue has; nil if there are too many of them.
+  -- The lowest free number; nil if there are too many queues.
   local function free_number()
     local taken, count = {}, 0
     for _, number in ipairs(attempt('HVALS', keys.wait_queues) or {}) do
@@ -43,7 +43,7 @@ do
     return number
   end
 
-  -- The number of a queue; false if it has none, and there is no room for another one.
+  -- The number of a queue; false if it has none and there is no room for another one.
   local function number_of(queue)
     local number = numbers[queue]
     if number ~= nil then return number end
@@ -56,7 +56,7 @@ do
     return numbers[queue]
   end
 
-  -- queue, since: nil if it does not wait any more.
+  -- queue, since: nil if the task no longer waits.
   local function note(uuid, queue, since)
     if queue then
       local size = entered.size
@@ -92,7 +92,7 @@ do
     end)
   end
 
-  -- Forgets a queue in which nothing waits, if many have numbers: one of some, others at each call.
+  -- If many queues have numbers, frees those of queues in which nothing waits; checks some at each call, in turn.
   local function sweep_queues()
     local count = attempt('HLEN', keys.wait_queues) or 0
     if count <= MOST_QUEUES / 2 then return end
@@ -106,7 +106,7 @@ do
     end
   end
 
-  -- Forgets tasks whose records have expired: of some, others at each call.
+  -- Deletes tasks whose records have expired; checks some at each call, in turn.
   local function sweep()
     local count = attempt('ZCARD', keys.waits) or 0
     if count > 0 then

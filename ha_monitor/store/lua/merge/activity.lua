@@ -1,18 +1,18 @@
--- What the workers' processes say of the runs that they begin, appended for losses.lua: of each the times of its
--- task-started (a double each, in µs), and its heartbeats (four doubles each: time in µs, runs begun, when it came in
--- ms, 1 if it is the last).
+-- What the processes of workers say about the runs that they start, collected for losses.lua: of each process the times
+-- of its task-started (a double each, in µs), and its heartbeats (four doubles each: time in µs, number of runs
+-- started, when it was merged in ms, 1 if it is the last).
 --
 -- @include clock numbers pieces processes tables trouble work
 -- @keys processes
 -- @families starts heartbeats account
--- @option worker_ttl  s for which is kept what a worker says of itself
+-- @option worker_ttl  how long the records of a worker are kept, in s
 
 local activity
 
 do
   local starts, beats = {}, {} -- <nodename>\31<pid> -> {text, …}
-  local starts_of = {} -- nodename -> pid -> that of its starts: to make its name takes longer than all the rest
-  local unwelcome = {} -- nodename -> true: there was no room for it
+  local starts_of = {} -- nodename -> pid -> the process's entry in `starts`, because building its name is the slow part
+  local unwelcome = {} -- nodename -> true if there was no room for it
 
   local function append(texts, worker, pid, text)
     local process = worker .. '\31' .. string.format('%.0f', pid)
@@ -45,7 +45,7 @@ do
     append(beats, worker, pid, struct.pack('>dddd', at, processed, now, is_last and 1 or 0))
   end
 
-  -- What a worker's processes say is not kept: there is no room for it.
+  -- Keeps nothing of this worker's processes, because there is no room for it.
   local function refuse(worker)
     unwelcome[worker] = true
   end
@@ -61,8 +61,8 @@ do
         local length = attempt('APPEND', key, table.concat(pieces))
         attempt('EXPIRE', key, options.worker_ttl)
         if not length or length > MOST[table_name] * size then
-          -- Without some of them the rest says nothing: the account of the process begins anew.
-          -- Of one that sends no heartbeats there is no account.
+          -- The rest is useless with some of them missing, so the account of the process starts again. A process that
+          -- sends no heartbeats has no account.
           local has_account = length and attempt('EXISTS', families.heartbeats .. process, families.account .. process)
           if has_account and has_account > 0 then refuse_entry(table_name, length / size) end
           redis.call('DEL', keys_of_process(process))

@@ -1,19 +1,19 @@
--- What can be announced, and what waits for a piece.
+-- Which events can be announced, and which wait for missing facts.
 --
 -- @include generated/catalogue outbox runs work merge/producers
 
 local is_complete, announce_complete
-local MOST_WAITING = 32 -- in one record for a name that does not come: what is above goes out at once
+local MOST_WAITING = 32 -- announcements in one record; beyond that, some are announced with facts missing
 
 do
-  local MOST_WAITING_BYTES = 65536 -- likewise
+  local MOST_WAITING_BYTES = 65536 -- the same in bytes
   local send_event = producers.send_event
 
   local function is_earlier(a, b)
     return a[3] < b[3]
   end
 
-  -- Whether the pieces that an announcement is made of are there.
+  -- Whether all facts that an announcement needs are there.
   function is_complete(facts, code, at, worker)
     local awaits = EVENTS.awaits[code]
     if awaits == 'nothing' then
@@ -30,12 +30,12 @@ do
     return runs.is_known(facts, code, at, worker, send_event)
   end
 
-  -- Announces what is complete, and what no more of may wait; returns what waits from now on. With a table `rest`, what
-  -- no more of may wait is put there instead.
+  -- Announces what is complete, and what is beyond the limits of waiting; returns what still waits. With a table
+  -- `rest`, what is beyond the limits is put there instead.
   function announce_complete(announce, facts, facts_text, rest)
     if #announce == 0 then return announce end
     local still, bytes = {}, 0
-    -- Each has a copy of the facts; what else it has, this call was given or has read.
+    -- Each has a copy of the facts; its other bytes were already counted when this call read or received them.
     will_write(#announce * #facts_text / TO_WRITE.text)
     for index = 2, #announce do
       if announce[index][3] < announce[index - 1][3] then

@@ -1,4 +1,4 @@
--- What can be counted, and what waits for a piece.
+-- Which events can be counted, and which wait for missing facts.
 --
 -- @include clock counting generated/catalogue merge/announce merge/producers
 
@@ -8,11 +8,11 @@ do
   local send_event = producers.send_event
   local NONE = {}
 
-  -- Counts those of which all is known, or all if too many wait; returns those that wait from now on.
-  -- uncounted: those that have waited, or nil; fresh: the new ones, of which the first `fresh_size` hold.
+  -- Counts the events whose labels are known, or all if too many wait; returns those that still wait.
+  -- uncounted: those that have waited, or nil; fresh: the new ones, of which only the first `fresh_size` are valid.
   function count_events(facts, uncounted, fresh, fresh_size)
     if not uncounted and fresh_size == 0 then return uncounted end
-    -- Of a task with one run, what is known of one event is known of all.
+    -- In a task with a single run, if the labels of one event are known, those of all are.
     if facts.n and not facts.at and (facts.q or not send_event(facts.n, false)) then
       for _, entry in ipairs(uncounted or NONE) do count_waiting(facts, entry) end
       count_run(facts, fresh, fresh_size)

@@ -1,20 +1,20 @@
--- The index of open tasks, by which the leader looks at them, and what it said of them.
+-- The index of open tasks, by which the leader checks them, and the marks of tasks that it found stuck or orphaned.
 --
 -- @include clock found looks phases pieces tables trouble work
 -- @keys open open_since stuck orphaned
 -- @option first_look  ms after which the leader first looks at an open task; nil for never
 
 local open_tasks
-local any_found = false -- whether any task is said to be stuck or orphaned
+local any_found = false -- whether any task is marked as stuck or orphaned
 
 do
   local first_look = options.first_look
   local opened, closed, moved = {}, {}, {}
   local looks = {}
-  local any_since = false -- whether the leader has looked at any task that was open then (index/open_since.lua)
+  local any_since = false -- whether the leader had looked at any task that was open (index/open_since.lua)
 
-  -- When the leader first looks at a task that came somewhere at a time in µs. As text, since making one of a number
-  -- takes longer than all the rest; the same for a whole second, since there are many.
+  -- When the leader first looks at a task that came into its phase at a time in µs. As text and rounded to a second,
+  -- since converting a number takes longer than everything else, and many tasks share a second.
   local function look_at(at)
     local second = math.floor(at / 1000000)
     local text = looks[second]
@@ -25,18 +25,18 @@ do
     return text
   end
 
-  -- What comes from the future is of a clock that is ahead, or an eta, before which a look costs little.
+  -- A time in the future comes from a clock that is ahead, or is an eta; a look before an eta costs little.
   local function open(uuid, at)
     opened[#opened + 1] = look_at(math.min(at, now * 1000))
     opened[#opened + 1] = uuid
     will_write(TO_WRITE.index)
   end
 
-  -- A task is put into the index when it is first heard of, and taken out when it ends; nothing is done for what is
-  -- between. The leader finds out at its looks where the task then is, and when to look again. A task that has ended is
-  -- put into it again for a later run. The clocks of two workers may differ, so what says that there is one must also
-  -- have come after the end; or one clock says it.
-  -- has_begun: whether an event that can begin a run came after the last end.
+  -- A task enters the index when it is first heard of, and leaves it when it ends; nothing is done in between. At its
+  -- looks, the leader finds out what phase the task is in, and when to look again. A task that has ended enters the
+  -- index again for a later run. Since the clocks of two workers may differ, there is a later run only if an event of
+  -- it also arrived after the end, or if one clock shows it.
+  -- has_begun: whether an event that can begin a run arrived after the last end.
   local function note(uuid, facts, is_new, was_open, at, has_begun)
     if facts.tk == nil then
       if is_new then open(uuid, at > 0 and at or now * 1000) end
@@ -52,7 +52,7 @@ do
     if was_open or facts.at then closed[#closed + 1] = uuid end
   end
 
-  -- Before all others. A task of which something was said is news again once it is somewhere else.
+  -- Called before all others. If a task that is marked changes its phase, it is checked anew.
   local function begin()
     any_found = first_look ~= nil and redis.call('EXISTS', keys.stuck, keys.orphaned) > 0
     any_since = first_look ~= nil and redis.call('EXISTS', keys.open_since) > 0

@@ -10,7 +10,7 @@ local others
 do
   local ids, is_known = {}, {}
 
-  -- Remembers an event that belongs to no task; whether it is new.
+  -- Remembers an event that belongs to no task; returns whether it is new.
   local function is_new(id)
     if is_known[id] or redis.call('EXISTS', families.event .. id) == 1 then
       tally.add(0, 1)

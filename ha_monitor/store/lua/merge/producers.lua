@@ -1,5 +1,5 @@
--- Whose producers send task-sent. A queue is known only from that event, which is optional; where it is sent, it is
--- worth waiting for.
+-- Which tasks' producers send task-sent. Only this event, which is optional, names a task's queue; where producers send
+-- it, it is worth waiting for.
 --
 -- @include clock pieces stored tables trouble work
 -- @keys producers
@@ -10,7 +10,7 @@ do
   local REMEMBERED = 86400 -- s for which producers are remembered
   local sends, noted = {}, {}
 
-  -- A retry is sent by a worker, which need not do as the producers do.
+  -- A worker sends a retry, and may be configured differently from the producers.
   local function sender_of(name, is_retry)
     return is_retry and name .. '\31retry' or name
   end
@@ -25,7 +25,7 @@ do
     end
   end
 
-  -- Whether a task-sent is to be expected for a task of a name.
+  -- Whether to expect a task-sent for a task of this name.
   local function send_event(name, is_retry)
     local sender = sender_of(name, is_retry)
     if sends[sender] == nil then

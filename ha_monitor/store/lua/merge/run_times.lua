@@ -1,4 +1,4 @@
--- How long runs took, for the baselines.
+-- Run times, for the baselines.
 --
 -- @include numbers tables trouble baseline work
 -- @keys baselines
@@ -19,7 +19,7 @@ do
     end
   end
 
-  -- Adds them to the baselines. A mean in which the latest RUNS_REMEMBERED runs count most.
+  -- Adds the run times to the baselines: means in which the latest RUNS_REMEMBERED runs count most.
   local function write()
     for name, sum in pairs(sums) do
       local number, mean = read_baseline(attempt('HGET', keys.baselines, name))

@@ -1,4 +1,4 @@
--- How many events of the batch are new, and how many some instance had merged before.
+-- How many events of the batch are new, and how many were merged before by any instance.
 
 local tally = { new = 0, repeated = 0 }
 

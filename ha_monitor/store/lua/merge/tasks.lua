@@ -6,7 +6,7 @@
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {how many tasks, task id, how many facts, …, task id, …}, of each fact A_FACT values (packing.py)
+-- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, A_FACT values for each fact (packing.py)
 
 local merge_tasks
 
@@ -18,20 +18,20 @@ do
   local earliest, latest = sender_clocks.begin()
   local new_of_tasks, repeated_of_tasks = 0, 0
   local fresh, fresh_size = {}, 0 -- new events of a task that are to be counted; one table for all tasks
-  local ended, ended_size = {}, 0 -- new ends of runs, likewise
-  local noted, noted_size = {}, 0 -- new errors of a task, likewise
-  local no_announcements = {} -- for each task without any: most events have none
+  local ended, ended_size = {}, 0 -- new ends of runs; likewise
+  local noted, noted_size = {}, 0 -- new errors of a task; likewise
+  local no_announcements = {} -- shared by all tasks without announcements, since most events have none
 
-  -- Events of a task that are merged before what can be announced is: of very many attempts a record keeps the latest
-  -- (runs.lua), so that the first ones of a long list would be forgotten before their lines are made.
+  -- How many events of a task are merged before those that can be announced are: of very many attempts, a record keeps
+  -- only the latest (runs.lua), so a long list would push out its first attempts before their lines are written.
   local A_PIECE = 32
-  local AT_ONCE = 16 -- records that are read with one command
+  local AT_ONCE = 16 -- records that one command reads
   local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true, [RETRIED] = true }
   local is_counted = counting and EVENTS.counted or {} -- code -> true
   local CAN_BEGIN = { [SENT] = true, [RECEIVED] = true, [STARTED] = true }
 
-  -- Merges the new events of a task from one to another, and adds to `announce` what is to be said of them; returns
-  -- how many events are new, and whether one that can begin a run came after an end, as before or now.
+  -- Merges the new events of a task with these indexes, and adds to `announce` what is to be announced. Returns how
+  -- many are new, and whether an event that can begin a run arrived after the last end, in this call or before.
   local function merge_events(uuid, facts, batch, first, last, announce, has_begun)
     local new, marks = 0, facts.sh
     for index = first, last do
@@ -52,7 +52,7 @@ do
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at = fact[3]
         if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
-        -- A producer sends task-sent, and may send what has no code (0).
+        -- A producer sends task-sent, and perhaps events without a code (0).
         if code == SENT then
           if fact[8] then
             note_sent(fact)
@@ -88,8 +88,8 @@ do
     return new, has_begun
   end
 
-  -- Reads the values of the records of some tasks with one command, of which each takes as long as to read some; adds
-  -- the keys and values to two tables. Of what is no text MGET says that it is not there: it is read by itself.
+  -- Reads the records of some tasks with one command, since a command costs as much as several reads; adds the keys and
+  -- values to two tables. MGET also returns false for a key that holds no string: load_record reads such a key itself.
   local function read_ahead(given, places, first, ahead, values)
     local last = math.min(first + AT_ONCE - 1, given[1])
     for index = first, last do ahead[index] = families.task .. given[places[index]] end
@@ -102,7 +102,7 @@ do
     for index = first, last do values[index] = values[index] or nil end
   end
 
-  -- batch: the facts, of which there are `size`.
+  -- batch: the facts; only the first `size` are valid.
   local function merge(uuid, batch, size, key, raw)
     local facts, seen_before, announce, uncounted, told = load_record(key, raw)
     if seen_before == '' and briefs.are_any() then facts = briefs.find(uuid) or facts end
@@ -156,8 +156,8 @@ do
     save_record(key, facts_text, seen, still, uncounted, told, kept_for)
   end
 
-  -- Merges tasks until this call has done enough, at least one; returns how many. What is behind the tasks is small,
-  -- and comes with the last of them.
+  -- Merges at least one task, and more until this call has done enough; returns how many. What follows the tasks in a
+  -- batch is small, and is merged with the last task.
   function merge_tasks()
     local A_FACT, given, unpack = 8, options.tasks, unpack
     local merged, events = 0, 0

@@ -1,16 +1,16 @@
--- Tasks with announcements or counts that wait for a piece.
+-- Tasks with announcements or counts that wait for missing facts.
 --
 -- @include clock pieces work
 -- @keys waiting
--- @option name_wait  ms for which a task waits at most
+-- @option name_wait  ms for which a task waits at least (tick.lua)
 
 local waiting
 
 do
   local from, over = {}, {}
-  local tasks = 0 -- how many wait when all is written
+  local tasks = 0 -- how many tasks wait once everything is written
 
-  -- Before all others.
+  -- Called before all others.
   local function begin()
     tasks = redis.call('ZCARD', keys.waiting)
   end

@@ -1,4 +1,4 @@
--- What the workers say of themselves, and that they live, which any event of theirs says.
+-- What workers say about themselves; and that they are alive, which any of their events shows.
 --
 -- @include clock admission numbers outbox pieces record stored tables trouble work worker merge/others merge/activity
 -- @include merge/tally
@@ -10,17 +10,17 @@
 local workers
 
 do
-  -- A worker's clock may be wrong and be put right: what it says is from later than this counts as from then, since
-  -- nothing that it says afterwards could be later; of two such in one millisecond, what came last is the later. Where
-  -- clocks are right, nothing is.
+  -- A worker's clock may be wrong and then corrected: a time after `latest` counts as `latest`, since otherwise no
+  -- later event could be newer. Of two such events within one millisecond, the one that arrived last is the later. No
+  -- event of a correct clock is affected.
   local latest = (now + 1000) * 1000 -- µs
 
   local function is_later(at, id, entry)
     return entry == nil or at > entry[1] or (at == entry[1] and greater(id, entry[2])) or entry[1] >= latest
   end
 
-  local heard, is_new = {}, {} -- nodename -> its record, true
-  local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; those that are young, each behind a time
+  local heard, is_new = {}, {} -- nodename -> its record; nodename -> true
+  local proven = { confirmed = {}, young = {}, grown = {} } -- nodenames; in `young`, each after a time
 
   local function load_worker(name)
     local record = load_packed(families.worker .. name)
@@ -29,10 +29,10 @@ do
     return { f = now }
   end
 
-  local clocks = {} -- nodename -> the latest time in µs that it gave, as it gave it
-  local latest_of = {} -- nodename -> time in µs of the latest event of a task, of those that this call merges
+  local clocks = {} -- nodename -> the latest time in µs by its own clock, unchanged
+  local latest_of = {} -- nodename -> time in µs of the latest task event that this call merges
 
-  -- A worker said something of a task. Each event comes here, so that there is little to do.
+  -- A worker sent a task event. Called for every event, so it does little.
   local function hear(name, at)
     local known = latest_of[name]
     if known == nil then
@@ -43,7 +43,7 @@ do
     end
   end
 
-  -- What one more word proves of a worker.
+  -- Takes one more sign of life as proof of a worker.
   local function note_proof(name, record)
     if record.f then record.f = math.min(record.f, now) end -- Redis's clock may have been put back
     if record.f and now - record.f >= KEPT_FOR.proof then
@@ -71,18 +71,18 @@ do
     local part = kind == 'worker-heartbeat' and 'b' or 's'
     local merged_at, entry = math.min(at, latest), record[part]
     if entry and entry[2] == id then
-      -- Another instance was given it as well.
+      -- Another instance received it as well.
       if not payload then tally.add(0, 1) end
       return
     end
     local advances = is_later(merged_at, id, entry)
     if part == 'b' and not fields.processed and entry and entry[3].processed then
-      -- An answer to a request, which says less than the worker's own: it tells that the worker lives.
+      -- An answer to a request, which says less than the worker's own heartbeat: only that the worker is alive.
       record.t, advances = math.max(record.t or 0, merged_at), false
     end
     if advances then record[part] = { merged_at, id, fields, part == 's' and kind or nil } end
     if not payload then
-      -- Their ids are not kept; what comes too late to tell anything has mostly been merged before.
+      -- Ids of these are not kept; one that is too late to change anything was most likely merged before.
       tally.add(advances and 1 or 0, advances and 0 or 1)
     end
     heard[name] = record
@@ -98,7 +98,7 @@ do
     for _, fact in ipairs(options.workers) do merge(fact) end
   end
 
-  -- Takes what was said of tasks as a sign of life, once a second of each worker: of most a heartbeat says more.
+  -- Takes task events as signs of life, once a second for each worker: for most, a heartbeat says more.
   local function note_heard()
     for name, at in pairs(latest_of) do
       local last = not heard[name] and attempt('ZSCORE', keys.workers, name)
@@ -131,12 +131,12 @@ do
     in_pieces(proven.young, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.young, ...) end)
     in_pieces(proven.confirmed, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.unconfirmed, ...) end)
     in_pieces(proven.grown, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.young, ...) end)
-    -- Afterwards, so that none that was heard of in this call makes room for a new one.
+    -- New workers last, so that none that was heard of in this call is removed to make room for one.
     for name in pairs(is_new) do
       if heard[name] and admit_worker(name) then
         save(name, heard[name])
       elseif heard[name] and not latest_of[name] then
-        activity.refuse(name) -- what tells of tasks tells of a process even so
+        activity.refuse(name) -- unless it sent task events: they prove its process even without a record
       end
     end
   end
