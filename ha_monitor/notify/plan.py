@@ -22,7 +22,7 @@ MOST_AN_HOUR = 20
 """Messages to a channel in an hour. The last of them is a digest of all that is due, and so is one that would leave too
 few for the rest."""
 MOST_PARTS = 50
-"""Incidents in one message; the others are in the next."""
+"""Incidents in one message; the others are in the next. Fewer for a channel that is told of each by itself."""
 AHEAD = 5.0
 """Seconds by which a time may be ahead. One that is further ahead is from before the clock was put back."""
 
@@ -35,6 +35,7 @@ class Pace(NamedTuple):
     repeat: float = REPEAT
     most_an_hour: int | None = MOST_AN_HOUR
     """None for a service that puts the messages together by itself."""
+    most_parts: int = MOST_PARTS
     ends_for: float = 0.0
     """Seconds for which an end is told again and again, as `repeat` says: to a service that may forget it."""
 
@@ -139,7 +140,8 @@ def _due(
         return _Due(group, at, part, at + pace.group)
     if told.phase is Phase.RESOLVED:
         return _Due(group, incident.changed, part, book.now)
-    return _Due(group, at, part, at + (pace.more if _has_grown(incident, told) else pace.repeat))
+    due = at + (pace.more if _has_grown(incident, told) else pace.repeat)
+    return _Due(group, due, part, due)
 
 
 def _has_grown(incident: Incident, told: Told) -> bool:
@@ -206,7 +208,7 @@ def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, tok
             return None
         if left == 1 or len(groups) > left:
             chosen, is_digest = [one for group in groups for one in group], True
-    parts = tuple(one.part for one in chosen[:MOST_PARTS])
+    parts = tuple(one.part for one in chosen[: pace.most_parts])
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
 
 

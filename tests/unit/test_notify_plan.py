@@ -328,6 +328,26 @@ def test_a_message_is_bounded_and_the_rest_follows() -> None:
     assert [len(claim.parts) for _, claim in world.messages] == [MOST_PARTS, 10]
 
 
+def test_what_is_told_first_does_not_wait_for_what_is_told_again() -> None:
+    """Given a channel with one incident in each message, one that is new is told before those that are told again: they
+    wait since that is due, not since they were told."""
+    world = World(pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world.put(incident("a"), incident("b"), incident("c"))
+    world.live(4 * 3600)
+    world.put(incident("new", world.now))
+    world.live(60)
+
+    assert world.said("pager") == [
+        *((30.0, "a.pager.1", ["a firing"]), (31.0, "b.pager.1", ["b firing"]), (32.0, "c.pager.1", ["c firing"])),
+        (14430.0, "new.pager.1", ["new firing"]),
+        *(
+            (14431.0, "a.pager.2", ["a firing"]),
+            (14432.0, "b.pager.2", ["b firing"]),
+            (14433.0, "c.pager.2", ["c firing"]),
+        ),
+    ]
+
+
 def test_a_service_that_groups_by_itself_is_told_at_once_and_again_and_again() -> None:
     """Given Alertmanager, an incident is posted at once and each minute, and its end so as well, for a while: one that
     is started anew has forgotten both."""

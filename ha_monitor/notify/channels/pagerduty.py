@@ -25,7 +25,7 @@ from ha_monitor.store.incidents import Phase, Severity
 
 
 class PagerDutyChannel:
-    """See `channel.Channel`. An event for each incident; one that fails has the message made again as a whole."""
+    """See `channel.Channel`. An event for each incident; its pace has one incident in each message."""
 
     def __init__(self, settings: PagerDuty, secrets: Secrets) -> None:
         self._url = settings.url
