@@ -39,7 +39,7 @@ class Kind(NamedTuple):
     quiet: float = 0.0
     """Seconds for which it must not be seen until it is over."""
     follows: tuple[tuple[str, Same], ...] = ()
-    """Kinds of incidents that it may follow from: nobody is told of it while such a one fires."""
+    """Kinds of incidents that it may follow from: who is told of such a one is not told of it while that fires."""
     always: bool = False
     """Whether it is judged even while events are still on their way, since it does not rest on them."""
 

@@ -76,19 +76,25 @@ def plan(
     :param token: that of this instance.
     :param held: ids of incidents that may be over by now: nobody hears of them first.
     """
-    open_ids = {one.id for one in incidents if one.phase is Phase.FIRING}
-    hidden = {one.id for one in incidents if _is_hidden(one, open_ids, book.now)}
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
     for one in incidents:
         for name in _channels_of(one, routes, paces, book):
             by_channel[name].append(one)
+    firing = [one for one in incidents if one.phase is Phase.FIRING]
     for name, pace in paces.items():
+        heard = _heard_of(name, firing, {one.id for one in by_channel[name]}, book)
         due = [
             found
             for one in by_channel[name]
-            if (found := _due(one, name, pace, book, made.noted, hidden=one.id in hidden, held=one.id in held))
+            if (
+                found := _due(
+                    *(one, name, pace, book, made.noted),
+                    hidden=_is_silenced(one, book.now) or one.cause in heard,
+                    held=one.id in held,
+                )
+            )
         ]
         if name in busy:
             continue
@@ -104,9 +110,21 @@ def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _is_hidden(incident: Incident, open_ids: set[str], now: float) -> bool:
-    """Whether nobody is told of it for now: silenced, or following from another one that fires."""
-    return (incident.silenced_until is not None and now < incident.silenced_until) or incident.cause in open_ids
+def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
+    """Ids of incidents of which a channel was told that they fire, or will be: what follows from them it need not hear.
+
+    :param goes_there: ids of those that are for it.
+    """
+    return {
+        one.id
+        for one in firing
+        if (one.id in goes_there and not _is_silenced(one, book.now))
+        or ((told := book.told.get((one.id, channel))) is not None and told.phase is Phase.FIRING)
+    }
+
+
+def _is_silenced(incident: Incident, now: float) -> bool:
+    return incident.silenced_until is not None and now < incident.silenced_until
 
 
 def _due(

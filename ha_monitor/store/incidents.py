@@ -77,7 +77,7 @@ class Incident(Struct, frozen=True, omit_defaults=True):
     command: str = ""
     """The command to go on with."""
     cause: str | None = None
-    """The id of the incident that this one follows from: nobody is told of this one meanwhile."""
+    """The id of the incident that this one follows from: who is told of that one is not told of this one meanwhile."""
     silenced_until: float | None = None
     told: Mapping[str, Told] = {}
     """By the name of the channel."""

@@ -256,8 +256,10 @@ def test_what_begins_again_after_its_end_was_told_is_told_again() -> None:
     ],
 )
 def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict[str, Any]) -> None:
-    """Given an incident that is silenced, follows from another one or is not confirmed, it is told when that ends."""
+    """Given an incident that is silenced, follows from another one that was told or is not confirmed, it is told when
+    that ends."""
     world = World([Route(["chat"], kinds=["worker-lost"])])
+    world.told["cause", "chat"] = Told(START)
     world.put(incident("a", **changes), incident("cause", kind="not-consuming"))
     world.live(500)
     assert world.messages == []
@@ -266,6 +268,38 @@ def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict
     world.live(100)
 
     assert [what for _, _, what in world.said()] == [["a firing"]]
+
+
+def test_who_does_not_hear_of_the_cause_hears_of_what_follows() -> None:
+    """Given tasks that are orphaned with their worker, who is told of workers alone hears of that one, and who is told
+    of these tasks alone, of them."""
+    routes = [Route(["team"], names=["shop.pay*"]), Route(["ops"], kinds=["worker-*", "task-*"])]
+    world = World(routes, team=Pace(), ops=Pace())
+    world.put(incident("a"), incident("b", kind="task-orphaned", key="shop.pay", cause="a"))
+    world.live(600)
+
+    assert world.said("team") == [(30.0, "b.team.1", ["b firing"])]
+    assert world.said("ops") == [(30.0, "a.ops.1", ["a firing"])]
+
+
+@pytest.mark.parametrize(
+    ("silenced_after", "said"),
+    [
+        pytest.param(0.0, [["b firing"]], id="before it was told"),
+        pytest.param(20.0, [["b firing"]], id="while it waits for others"),
+        pytest.param(60.0, [["a firing"]], id="after it was told"),
+    ],
+)
+def test_a_silence_is_about_what_it_names_alone(silenced_after: float, said: list[list[str]]) -> None:
+    """Given a cause that is silenced, what follows from it is told, unless the channel knows the cause already: who was
+    woken by that and silences it is not woken by what follows."""
+    world = World()
+    world.put(incident("a"), incident("b", kind="task-orphaned", key="shop.pay", cause="a"))
+    world.live(silenced_after)
+    world.put(incident("a", silenced_until=START + 9000))
+    world.live(600)
+
+    assert [what for _, _, what in world.said()] == said
 
 
 def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
