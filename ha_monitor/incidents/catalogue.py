@@ -12,6 +12,8 @@ FLAP = 300.0
 """Seconds after its end within which an incident that comes again is the same."""
 KEPT = HOUR
 """Seconds for which one that is over is kept."""
+KEPT_UNTOLD = DAY
+"""Seconds for which one that is over is kept at most while a channel still believes that it fires."""
 TOGETHER = MINUTE
 """Seconds within which workers that are lost are one incident."""
 

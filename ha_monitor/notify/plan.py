@@ -4,7 +4,7 @@ every leader comes to the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
@@ -101,6 +101,12 @@ def plan(
         if (message := _message(name, pace, _in_groups(name, pace, due, incidents, book), book, token)) is not None:
             made.messages.append(message)
     return made
+
+
+def believed_to_fire(channels: Collection[str], book: Book) -> frozenset[str]:
+    """Ids of the incidents that a channel was told, or is being told, to fire, and not yet to be over."""
+    told = {name for (name, channel), told in book.told.items() if channel in channels and told.phase is Phase.FIRING}
+    return frozenset(told.union(part.incident for claim in book.claims for part in claim.parts))
 
 
 def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:

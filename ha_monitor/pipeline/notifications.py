@@ -14,7 +14,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
 from ha_monitor.notify.channel import LONGEST, Channel, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, plan
+from ha_monitor.notify.plan import Pace, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.courier import Courier, Outcome
 from ha_monitor.pipeline.stats import Stats
@@ -101,15 +101,22 @@ class NotificationsDuty:
         """Seconds by which the store's clock is ahead of the monotonic one."""
         self._planned: Changes | None = None
         """What is to be claimed and noted at the next look."""
+        self._book: Book | None = None
+        """As it was read last."""
 
     @property
     def failing(self) -> list[str]:
         """The channels with which something is wrong, by name: what is known of them in this instance."""
         return [name for name, courier in self._couriers.items() if courier.is_failing]
 
+    @property
+    def believed(self) -> frozenset[str] | None:
+        """Ids of the incidents that a channel believes to fire; None before the first look of this leader."""
+        return None if self._book is None else believed_to_fire(self._paces, self._book)
+
     def start_anew(self) -> None:
         self._due.hasten()
-        self._planned = None
+        self._planned = self._book = None
 
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
@@ -148,6 +155,7 @@ class NotificationsDuty:
     def _exchange(self, changes: Changes) -> Book | None:
         book = self._deliveries.exchange(changes)
         if book is not None:
+            self._book = book
             self._store_is_ahead = book.now - self._clock.monotonic()
         return book
 

@@ -17,7 +17,7 @@ from ha_monitor.errors import StoreUnavailable
 from ha_monitor.notify.channel import LONGEST, Deadline, Refused, TryAgain
 from ha_monitor.notify.channels import pace_of, pagerduty
 from ha_monitor.notify.message import Message
-from ha_monitor.notify.plan import GROUP, Pace
+from ha_monitor.notify.plan import GROUP, MORE, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
 from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
@@ -285,6 +285,27 @@ def test_a_service_that_takes_one_incident_at_a_time_hears_of_each_once(monkeypa
     assert service.events == [("trigger", name) for name in names] + [("resolve", name) for name in names]
     assert (bed.stats.notifications, bed.stats.notification_failures) == (24, 0)
     assert bed.server.messages.claims == {}
+
+
+def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:
+    """Given an incident that is claimed, told, and over, it is believed to fire until its end is told; a new leader
+    does not know before its first look, nor does one that leads again."""
+    hangs = threading.Event()
+    bed = Bed(chat=Receiver(hangs.wait))
+    bed.known.all = [incident("a")]
+    assert bed.duties["1"].believed is None
+    bed.go()
+    assert bed.duties["1"].believed == {"a"}
+    hangs.set()
+    bed.settled()
+    bed.known.all = [incident("a", phase=Phase.RESOLVED)]
+    assert bed.duties["1"].believed == {"a"}
+    bed.go(seconds=MORE)
+    bed.settled()
+    assert bed.duties["1"].believed == frozenset()
+    bed.duties["1"].start_anew()
+
+    assert bed.duties["1"].believed is None
 
 
 def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> None:

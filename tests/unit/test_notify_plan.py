@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from ha_monitor.config.notify import Route
-from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
+from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
@@ -228,6 +228,37 @@ def test_a_flap_between_two_messages_is_not_told() -> None:
     world.live(1000)
 
     assert world.said() == [(30.0, "a.chat.1", ["a firing"])]
+
+
+def test_an_end_comes_before_the_same_under_another_id() -> None:
+    """Given a channel that is away when an incident ends and comes again as another one, it hears of the end first."""
+    world = World(chat=Pace(), pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world.put(incident("z"))
+    world.live(60)
+    world.end("z")
+    world.now += 420
+    world.put(incident("a", world.now))
+    world.plan()
+    world.now += 120
+    world.live(10)
+
+    assert world.said("pager")[1:] == [(600.0, "z.pager.2", ["z resolved"]), (601.0, "a.pager.1", ["a firing"])]
+    assert world.said()[1:] == [(600.0, "z.chat.2", ["z resolved", "a firing"])]
+
+
+def test_what_a_channel_believes_to_fire() -> None:
+    """Given what was told, what was only noted, and what is being told, a channel that is there believes that what it
+    was told fires until it has heard of the end."""
+    world = World()
+    world.told = {
+        ("told", "chat"): Told(START),
+        ("over", "chat"): Told(START, Phase.RESOLVED, 2),
+        ("noted", "chat"): Told(START, Phase.PENDING, 0),
+        ("elsewhere", "old"): Told(START),
+    }
+    world.claims = [Claim("moving.chat.1", "chat", (Part("moving", Phase.FIRING, 1),), START, 7)]
+
+    assert believed_to_fire(world.paces, world.book()) == {"told", "moving"}
 
 
 def test_what_begins_again_after_its_end_was_told_is_told_again() -> None:
