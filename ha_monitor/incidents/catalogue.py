@@ -12,6 +12,8 @@ FLAP = 300.0
 """Seconds after its end within which an incident that recurs is still the same incident."""
 KEPT = HOUR
 """Seconds for which a resolved incident is kept."""
+KEPT_UNTOLD = DAY
+"""Maximum seconds for which a resolved incident is kept while a channel still believes that it fires."""
 TOGETHER = MINUTE
 """Seconds within which several lost workers are one incident."""
 
@@ -39,7 +41,9 @@ class Kind(NamedTuple):
     quiet: float = 0.0
     """Seconds for which it must not be seen before it is resolved."""
     follows: tuple[tuple[str, Same], ...] = ()
-    """Kinds of incidents that it may follow from: nobody is notified of it while such an incident fires."""
+    """Kinds of incidents that it may follow from. While such an incident fires, a channel that is notified of it is not
+    notified of this one.
+    """
     always: bool = False
     """Whether it is judged even while events are not merged yet, because it does not depend on events."""
 

@@ -5,7 +5,7 @@ else waits long for the store, but blocks until all are answered.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ha_monitor.events.catalogue import State
@@ -105,6 +105,8 @@ class View(NamedTuple):
     schedules: ScheduleView = ScheduleView()
     event_queue: SharedQueue | None = None
     """As in `Facts`."""
+    believed: Collection[str] | None = ()
+    """Ids of the incidents that a channel believes to fire; None if that is not known."""
 
 
 class Gatherer:

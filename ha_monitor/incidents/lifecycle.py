@@ -8,14 +8,14 @@ clamped, so that none lies in the future.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
 from msgspec.structs import replace
 
 from ha_monitor.events.model import Event
-from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS, Kind, Same
+from ha_monitor.incidents.catalogue import FLAP, KEPT, KEPT_UNTOLD, KINDS, Kind, Same
 from ha_monitor.incidents.rules import Seen
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.incidents.together import gathered
@@ -26,7 +26,11 @@ OPENED, RESOLVED = "incident-opened", "incident-resolved"
 
 
 def advance(
-    kept: Sequence[Incident], seen: Seen, now: float, remembered: Mapping[tuple[str, str], Incident] = NOTHING
+    kept: Sequence[Incident],
+    seen: Seen,
+    now: float,
+    remembered: Mapping[tuple[str, str], Incident] = NOTHING,
+    believed: Collection[str] | None = (),
 ) -> IncidentChanges:
     """What becomes of the incidents.
 
@@ -34,10 +38,12 @@ def advance(
     :param now: seconds since the epoch, by the store's clock.
     :param remembered: by kind and key, the incidents that were open a moment ago. One that is missing from `kept` was
         lost by the store; if it is seen again, it is the same incident.
+    :param believed: ids of the incidents that a channel believes to fire. A resolved one is kept until the channel was
+        notified of its end, even beside another incident of the same kind and key. None if the ids are not known.
     """
     before = {one.id: one for one in kept}
     clamped = _clamped(kept, now)
-    known = {(one.kind, one.key): one for one in sorted(clamped, key=lambda one: one.changed)}
+    known = {(one.kind, one.key): one for one in sorted(clamped, key=lambda one: (one.is_open, one.changed))}
     found: dict[tuple[str, str], Sighting] = {}
     for sighting in gathered([one for one in seen.sightings if not one.is_ending], clamped, now):
         found.setdefault((sighting.kind, sighting.key), sighting)
@@ -55,7 +61,10 @@ def advance(
         for place, one in found.items()
         if one.kind in seen.judged and place not in places
     ]
-    after = _with_causes(_bounded(after, born), found)
+    ids = {one.id for one in after}
+    untold = {one.id: one for one in clamped if _is_untold(one, believed, now)}
+    after += [one for one in untold.values() if one.id not in ids]
+    after = _with_causes(_bounded(after, born, untold), found)
     ids = {one.id for one in after}
     return IncidentChanges(
         [one for one in after if one != before.get(one.id)],
@@ -118,6 +127,11 @@ def _after_its_end(one: Incident, sighting: Sighting | None, now: float) -> Inci
     return _as_seen(replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1), sighting, now)
 
 
+def _is_untold(one: Incident, believed: Collection[str] | None, now: float) -> bool:
+    """Whether it is resolved, and a channel must still be notified of that."""
+    return not one.is_open and now - one.changed < KEPT_UNTOLD and (believed is None or one.id in believed)
+
+
 def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
     if one.phase is Phase.PENDING:
         return None
@@ -152,12 +166,12 @@ def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
     )
 
 
-def _bounded(after: Sequence[Incident], born: Sequence[Incident]) -> list[Incident]:
-    """At most `MOST_INCIDENTS`. Resolved ones are dropped first, starting with the oldest; then new ones, starting with
-    those that page nobody.
+def _bounded(after: Sequence[Incident], born: Sequence[Incident], untold: Collection[str]) -> list[Incident]:
+    """At most `MOST_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before the others, the
+    oldest first. Then new ones are dropped, starting with those that page nobody.
     """
     lasting = [one for one in after if one.is_open]
-    over = sorted((one for one in after if not one.is_open), key=lambda one: -one.changed)
+    over = sorted((one for one in after if not one.is_open), key=lambda one: (one.id not in untold, -one.changed))
     new = sorted(born, key=lambda one: (one.severity is not Severity.PAGE, one.kind, one.key))
     return [*lasting, *new, *over][:MOST_INCIDENTS]
 

@@ -4,7 +4,7 @@ leader reaches the same result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
@@ -22,7 +22,7 @@ MOST_AN_HOUR = 20
 """Messages per channel and hour. The last of them is a digest of everything due, and so is any message after which too
 few would be left for the rest."""
 MOST_PARTS = 50
-"""Incidents in one message; the others are in the next."""
+"""Incidents in one message; the others are in the next one. A channel that is notified of each separately has fewer."""
 AHEAD = 5.0
 """Seconds by which a time may lie in the future. One further ahead was written before the clock was set back."""
 
@@ -35,6 +35,7 @@ class Pace(NamedTuple):
     repeat: float = REPEAT
     most_an_hour: int | None = MOST_AN_HOUR
     """None for a service that groups messages itself."""
+    most_parts: int = MOST_PARTS
     ends_for: float = 0.0
     """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it."""
 
@@ -75,25 +76,37 @@ def plan(
     :param token: fencing token of this instance.
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
     """
-    open_ids = {one.id for one in incidents if one.phase is Phase.FIRING}
-    hidden = {one.id for one in incidents if _is_hidden(one, open_ids, book.now)}
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
     for one in incidents:
         for name in _channels_of(one, routes, paces, book):
             by_channel[name].append(one)
+    firing = [one for one in incidents if one.phase is Phase.FIRING]
     for name, pace in paces.items():
+        heard = _heard_of(name, firing, {one.id for one in by_channel[name]}, book)
         due = [
             found
             for one in by_channel[name]
-            if (found := _due(one, name, pace, book, made.noted, hidden=one.id in hidden, held=one.id in held))
+            if (
+                found := _due(
+                    *(one, name, pace, book, made.noted),
+                    hidden=_is_silenced(one, book.now) or one.cause in heard,
+                    held=one.id in held,
+                )
+            )
         ]
         if name in busy:
             continue
         if (message := _message(name, pace, _in_groups(name, pace, due, incidents, book), book, token)) is not None:
             made.messages.append(message)
     return made
+
+
+def believed_to_fire(channels: Collection[str], book: Book) -> frozenset[str]:
+    """Ids of the incidents that a channel was or is being notified of, and not yet of their end."""
+    told = {name for (name, channel), told in book.told.items() if channel in channels and told.phase is Phase.FIRING}
+    return frozenset(told.union(part.incident for claim in book.claims for part in claim.parts))
 
 
 def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:
@@ -103,9 +116,21 @@ def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _is_hidden(incident: Incident, open_ids: set[str], now: float) -> bool:
-    """Whether nobody is notified of it for now: it is silenced, or follows from another incident that fires."""
-    return (incident.silenced_until is not None and now < incident.silenced_until) or incident.cause in open_ids
+def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
+    """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
+
+    :param goes_there: ids of the incidents that are routed to the channel.
+    """
+    return {
+        one.id
+        for one in firing
+        if (one.id in goes_there and not _is_silenced(one, book.now))
+        or ((told := book.told.get((one.id, channel))) is not None and told.phase is Phase.FIRING)
+    }
+
+
+def _is_silenced(incident: Incident, now: float) -> bool:
+    return incident.silenced_until is not None and now < incident.silenced_until
 
 
 def _due(
@@ -139,7 +164,8 @@ def _due(
         return _Due(group, at, part, at + pace.group)
     if told.phase is Phase.RESOLVED:
         return _Due(group, incident.changed, part, book.now)
-    return _Due(group, at, part, at + (pace.more if _has_grown(incident, told) else pace.repeat))
+    due = at + (pace.more if _has_grown(incident, told) else pace.repeat)
+    return _Due(group, due, part, due)
 
 
 def _has_grown(incident: Incident, told: Told) -> bool:
@@ -206,7 +232,7 @@ def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, tok
             return None
         if left == 1 or len(groups) > left:
             chosen, is_digest = [one for group in groups for one in group], True
-    parts = tuple(one.part for one in chosen[:MOST_PARTS])
+    parts = tuple(one.part for one in chosen[: pace.most_parts])
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
 
 

@@ -4,7 +4,7 @@ opened or are resolved.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from ha_monitor.clock import Clock
@@ -59,12 +59,16 @@ class Strangers(Protocol):
         """What it found; None while that is not known."""
 
 
-class Failing(Protocol):
+class Telling(Protocol):
     """Delivers messages to the channels."""
 
     @property
     def failing(self) -> list[str]:
         """Names of the channels with which something is wrong."""
+
+    @property
+    def believed(self) -> Collection[str] | None:
+        """Ids of the incidents that a channel believes to fire; None while this leader does not know."""
 
 
 class IncidentsDuty:
@@ -79,7 +83,7 @@ class IncidentsDuty:
         latest: LatestLook,
         watch: Watch,
         strangers: Strangers,
-        channels: Failing | None,
+        channels: Telling | None,
         asked: Asked | None,
         schedules: Sequence[Definition],
         listening: Listening,
@@ -150,6 +154,7 @@ class IncidentsDuty:
             self._store.went_back_at,
             [] if self._channels is None else self._channels.failing,
             event_queue=self._strangers.found,
+            believed=() if self._channels is None else self._channels.believed,
             may_judge=merged_ago is not None
             and merged_ago <= MERGED_WITHIN
             and self._listening.has_lasted(self._settings.lost_after),

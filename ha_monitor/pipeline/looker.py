@@ -115,7 +115,7 @@ class Looker:
                 self._reader.connect()
                 self._is_connected = True
             kept, facts, schedules = self._gatherer.gather(self._reader, view)
-            changes = advance(kept, see(facts), facts.now, self._remembered.lately(facts.now))
+            changes = advance(kept, see(facts), facts.now, self._remembered.lately(facts.now), view.believed)
             now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
             gone = set(changes.removed)
             left = [one for key, one in now_kept.items() if key not in gone]

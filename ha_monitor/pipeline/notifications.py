@@ -14,7 +14,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
 from ha_monitor.notify.channel import LONGEST, Channel, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, plan
+from ha_monitor.notify.plan import Pace, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.courier import Courier, Outcome
 from ha_monitor.pipeline.stats import Stats
@@ -102,15 +102,22 @@ class NotificationsDuty:
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
         """Changes to send to the store at the next look."""
+        self._book: Book | None = None
+        """The book as it was last read."""
 
     @property
     def failing(self) -> list[str]:
         """Names of the channels with which something is wrong, as far as this instance knows."""
         return [name for name, courier in self._couriers.items() if courier.is_failing]
 
+    @property
+    def believed(self) -> frozenset[str] | None:
+        """Ids of the incidents that a channel believes to fire; None before the first look of this leader."""
+        return None if self._book is None else believed_to_fire(self._paces, self._book)
+
     def start_anew(self) -> None:
         self._due.hasten()
-        self._planned = None
+        self._planned = self._book = None
 
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
@@ -149,6 +156,7 @@ class NotificationsDuty:
     def _exchange(self, changes: Changes) -> Book | None:
         book = self._deliveries.exchange(changes)
         if book is not None:
+            self._book = book
             self._store_is_ahead = book.now - self._clock.monotonic()
         return book
 

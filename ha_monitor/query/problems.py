@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from ha_monitor.incidents.catalogue import KEPT
 from ha_monitor.incidents.changes import Change, changes_before
 from ha_monitor.incidents.gather import Kept, Reader, instances_of
 from ha_monitor.incidents.rules.monitor import STATUS
@@ -60,7 +61,8 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
     alive = [one for one in entries if one.lease_left > 0]
     facts = [one for one in instances_of(reader, now) if one.is_alive]
     consuming = [one for one in facts if one.is_consuming]
-    incidents = reader.incidents.incidents()
+    # One of whose end a channel has not heard is kept for longer.
+    incidents = [one for one in reader.incidents.incidents() if one.is_open or now - one.changed < KEPT]
     gaps = reader.queries.gaps(now - HOUR, now)
     judged = judged_at(entries)
     if not consuming:

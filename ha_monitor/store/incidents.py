@@ -75,7 +75,9 @@ class Incident(Struct, frozen=True, omit_defaults=True):
     command: str = ""
     """The command with which to look further."""
     cause: str | None = None
-    """The id of the incident that causes this one: meanwhile nobody is told about this one."""
+    """The id of the incident that this one follows from. A channel that is notified of that one is not notified of this
+    one meanwhile.
+    """
     silenced_until: float | None = None
     told: Mapping[str, Told] = {}
     """By the name of the channel."""

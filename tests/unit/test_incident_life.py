@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from ha_monitor.events.model import Event
-from ha_monitor.incidents.catalogue import FLAP, KEPT, KINDS
+from ha_monitor.incidents.catalogue import FLAP, KEPT, KEPT_UNTOLD, KINDS
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import Seen
 from ha_monitor.incidents.sighting import Sighting
@@ -26,10 +26,13 @@ class Life:
         self.now = TIME
         self.kept: dict[str, Incident] = {}
         self.events: list[Event] = []
+        self.believed: frozenset[str] | None = frozenset()
+        """Ids of those that a channel believes to fire."""
 
     def look(self, *sightings: Sighting, judged: frozenset[str] = ALL, times: int = 1, every: float = EVERY) -> None:
         for _ in range(times):
-            changes = advance(list(self.kept.values()), Seen(list(sightings), judged), self.now)
+            seen = Seen(list(sightings), judged)
+            changes = advance(list(self.kept.values()), seen, self.now, believed=self.believed)
             self.kept = {key: one for key, one in self.kept.items() if key not in changes.removed}
             self.kept.update(
                 {one.id: msgspec.json.decode(msgspec.json.encode(one), type=Incident) for one in changes.changed}
@@ -138,6 +141,68 @@ def test_an_incident_ends_when_it_was_quiet_for_long_enough() -> None:
     life.look_for(KEPT)
     assert life.kept == {}
     assert len(life.events) == 1
+
+
+def test_one_that_is_over_is_kept_until_each_channel_has_heard_of_that() -> None:
+    """Given a channel that was told of an incident and is away when it ends, the incident is kept for longer than an
+    hour, without a word, and goes once the channel has heard of its end; and after a day at the latest."""
+    life = fired(LATE)
+    life.believed = frozenset([life.only.id])
+    life.look_for(120)
+    for hours in (5, 23):
+        life.now = life.only.changed + hours * 3600
+        life.look(times=2)
+        assert (life.only.phase, len(life.events)) == (Phase.RESOLVED, 1)
+    kept = dict(life.kept)
+
+    life.believed = frozenset(["another"])
+    life.look()
+    assert life.kept == {}
+    life.kept, life.believed = kept, frozenset(kept)
+    life.now = life.only.changed + KEPT_UNTOLD
+    life.look()
+
+    assert life.kept == {}
+
+
+def test_a_leader_that_does_not_know_what_was_told_drops_nothing() -> None:
+    """Given a new leader that has not read yet what the channels know, what is over stays until it has."""
+    life = fired(LATE)
+    life.look_for(120)
+    life.now += KEPT
+    life.believed = None
+    life.look(times=3)
+    assert life.only.phase is Phase.RESOLVED
+
+    life.believed = frozenset()
+    life.look()
+
+    assert life.kept == {}
+
+
+def test_one_that_comes_again_leaves_the_end_of_the_last_one_to_be_told() -> None:
+    """Given a worker that is lost again while a channel has not heard that it was back, both incidents are there: the
+    new one goes its way, the old one changes no more, also where the clock is put back, and in whatever order the store
+    has them; it goes once that is told.
+    """
+    life = fired(*lost("celery@a"))
+    life.believed = frozenset([life.only.id])
+    life.look()
+    life.look_for(FLAP)
+    old = life.only
+    life.look(*lost("celery@a"), times=3)
+    assert [one.phase for one in life.kept.values()] == [Phase.RESOLVED, Phase.FIRING]
+    assert life.kept[old.id] == old
+
+    life.now -= 3600
+    life.kept = dict(reversed(life.kept.items()))
+    life.look(*lost("celery@a"), times=3)
+    assert [one.phase for one in life.kept.values()] == [Phase.FIRING, Phase.RESOLVED]
+    assert life.told == [("incident-resolved", "celery@a"), ("incident-opened", "celery@a")]
+    life.believed = frozenset()
+    life.look(*lost("celery@a"))
+
+    assert (life.only.id != old.id, life.only.phase) == (True, Phase.FIRING)
 
 
 def test_what_ends_has_the_figures_of_now() -> None:
@@ -336,6 +401,18 @@ def test_there_are_never_more_than_are_kept() -> None:
     assert sum(one.severity is Severity.PAGE for one in kept) == 80
     assert {one.phase for one in kept} == {Phase.FIRING}
     assert len(life.events) == MOST_INCIDENTS
+
+
+def test_of_what_is_over_the_ends_that_are_not_told_yet_go_last() -> None:
+    """Given more than fit, room is made by what is over and known to be before what a channel believes to fire."""
+    life = Life()
+    life.look(*names(300), times=2)
+    life.believed = frozenset(one.id for one in life.kept.values() if one.key >= "task290")
+    life.look(times=3, every=600)
+    life.look(*names(490, "no-consumer"), times=2)
+
+    assert sorted(one.key for one in life.kept.values() if not one.is_open) == [f"task{n}" for n in range(290, 300)]
+    assert len(life.kept) == MOST_INCIDENTS
 
 
 def test_one_of_a_kind_that_this_version_does_not_know_is_dropped() -> None:

@@ -14,13 +14,18 @@ import pytest
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
-from ha_monitor.config.notify import Notify
+from ha_monitor.config.notify import Notify, PagerDuty
 from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
+from ha_monitor.incidents.catalogue import FLAP
+from ha_monitor.notify import channels
+from ha_monitor.notify.channel import NotDelivered, TryAgain
+from ha_monitor.notify.message import Message
 from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
+from ha_monitor.pipeline.courier import LONGEST_PAUSE
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.reloadable import Reloadable
@@ -43,7 +48,10 @@ class AtOnce(CallThread):
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         done: Future[T] = Future()
-        done.set_result(call())
+        try:
+            done.set_result(call())
+        except NotDelivered as error:
+            done.set_exception(error)
         return done
 
 
@@ -635,6 +643,61 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     assert bed.store_trouble.moments["before incidents"] - reads == 12
     (told,) = bed.server.messages.told
     assert told.decode().partition("\x1f")[0] in bed.server.incidents
+
+
+def test_an_end_is_told_though_the_channel_was_away_and_it_came_again(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given PagerDuty that cannot be reached while a worker is back and, minutes later, lost again, it hears of the end
+    of the first incident, then of the second one."""
+    sent: list[tuple[str, str]] = []
+    is_away = [False]
+
+    class Pager:
+        def deliver(self, message: Message, _deadline: object, /) -> str:
+            if is_away[0]:
+                raise TryAgain("away")
+            sent.extend((one.phase.value, one.incident.id) for one in message.notices)
+            return ""
+
+        def probe(self, _deadline: object, /) -> str:
+            return ""
+
+    class Threads(LookingAtOnce):
+        def calls(self, name: str) -> CallThread:
+            return AtOnce() if name == "notify" else super().calls(name)
+
+    monkeypatch.setattr(channels, "make_channel", lambda *_: Pager())
+    notify = Notify(channels={"pager": PagerDuty()})
+    threads = Threads(bed.clock)
+    one = Instance(
+        bed,
+        "1",
+        config=msgspec.structs.replace(CONFIG, notify=notify),
+        looker=Looker(MemoryReader(bed.server), threads),
+        threads=threads,
+    )
+    lose_a_worker(bed, one)
+    one.live(40)
+    (first,) = bed.server.incidents
+    assert sent == [("firing", first)]
+
+    is_away[0] = True
+    for _ in range(int((FLAP + 20) / 2)):
+        beat(bed, "celery@a")
+        one.live(2)
+    one.live(60)
+    assert sent == [("firing", first)]
+    is_away[0] = False
+    one.live(LONGEST_PAUSE)
+
+    (second,) = [one.id for one in bed.server.incidents.values() if one.kind == "worker-lost"]
+    assert [told for told in sent if told[1] in (first, second)] == [
+        ("firing", first),
+        ("resolved", first),
+        ("firing", second),
+    ]
+    assert second != first
 
 
 def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:

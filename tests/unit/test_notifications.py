@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
-from ha_monitor.config.notify import Notify
+from ha_monitor.config.notify import Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
-from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.notify.channel import LONGEST, Deadline, Refused, TryAgain
+from ha_monitor.notify.channels import pace_of, pagerduty
 from ha_monitor.notify.message import Message
-from ha_monitor.notify.plan import Pace
+from ha_monitor.notify.plan import GROUP, MORE, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
 from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
@@ -47,6 +49,26 @@ class Receiver:
 
     def probe(self, _deadline: Deadline) -> str:
         return ""
+
+
+class SlowPagerDuty(Receiver, pagerduty.PagerDutyChannel):
+    """Each of its requests takes a quarter of what a delivery may take, and some more."""
+
+    def __init__(self, clock: TurnedClock, patch: pytest.MonkeyPatch) -> None:
+        Receiver.__init__(self)
+        pagerduty.PagerDutyChannel.__init__(self, PagerDuty(), Secrets(key="k" * 32))
+        self.clock = clock
+        self.events: list[tuple[str, str]] = []
+        patch.setattr(pagerduty, "request", self._request)
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        return pagerduty.PagerDutyChannel.deliver(self, message, deadline)
+
+    def _request(self, _method: str, _url: str, deadline: Deadline, *, body: bytes) -> None:
+        self.clock.now += LONGEST / 4 + 0.1
+        deadline.left("no answer", maybe_taken=True)
+        event = msgspec.json.decode(body)
+        self.events.append((event["event_action"], event["dedup_key"]))
 
 
 class Known:
@@ -241,6 +263,49 @@ def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None
 
     assert bed.receivers["chat"].calls == 0
     assert list(bed.server.messages.claims) == [b"a.chat.1"]
+
+
+def test_a_service_that_takes_one_incident_at_a_time_hears_of_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more incidents at once than PagerDuty takes within the time of a delivery, it hears of each, and of each
+    end, once, and nothing fails: what it has taken counts, so that the others have their turn."""
+    names = [f"i{number:02}" for number in range(12)]
+    bed = Bed()
+    service = bed.receivers["pager"] = SlowPagerDuty(bed.clock, monkeypatch)
+    bed.duties["1"] = bed.duty("1", pace_of(PagerDuty()))
+    bed.known.all = [incident(name) for name in names]
+    bed.go()
+    bed.go(seconds=GROUP)
+    for _ in names:
+        bed.settled()
+    bed.known.all = [incident(name, phase=Phase.RESOLVED) for name in names]
+    for _ in names:
+        bed.go()
+        bed.settled()
+
+    assert service.events == [("trigger", name) for name in names] + [("resolve", name) for name in names]
+    assert (bed.stats.notifications, bed.stats.notification_failures) == (24, 0)
+    assert bed.server.messages.claims == {}
+
+
+def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:
+    """Given an incident that is claimed, told, and over, it is believed to fire until its end is told; a new leader
+    does not know before its first look, nor does one that leads again."""
+    hangs = threading.Event()
+    bed = Bed(chat=Receiver(hangs.wait))
+    bed.known.all = [incident("a")]
+    assert bed.duties["1"].believed is None
+    bed.go()
+    assert bed.duties["1"].believed == {"a"}
+    hangs.set()
+    bed.settled()
+    bed.known.all = [incident("a", phase=Phase.RESOLVED)]
+    assert bed.duties["1"].believed == {"a"}
+    bed.go(seconds=MORE)
+    bed.settled()
+    assert bed.duties["1"].believed == frozenset()
+    bed.duties["1"].start_anew()
+
+    assert bed.duties["1"].believed is None
 
 
 def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> None:

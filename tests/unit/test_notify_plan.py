@@ -7,7 +7,7 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from ha_monitor.config.notify import Route
-from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
+from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
@@ -230,6 +230,37 @@ def test_a_flap_between_two_messages_is_not_told() -> None:
     assert world.said() == [(30.0, "a.chat.1", ["a firing"])]
 
 
+def test_an_end_comes_before_the_same_under_another_id() -> None:
+    """Given a channel that is away when an incident ends and comes again as another one, it hears of the end first."""
+    world = World(chat=Pace(), pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world.put(incident("z"))
+    world.live(60)
+    world.end("z")
+    world.now += 420
+    world.put(incident("a", world.now))
+    world.plan()
+    world.now += 120
+    world.live(10)
+
+    assert world.said("pager")[1:] == [(600.0, "z.pager.2", ["z resolved"]), (601.0, "a.pager.1", ["a firing"])]
+    assert world.said()[1:] == [(600.0, "z.chat.2", ["z resolved", "a firing"])]
+
+
+def test_what_a_channel_believes_to_fire() -> None:
+    """Given what was told, what was only noted, and what is being told, a channel that is there believes that what it
+    was told fires until it has heard of the end."""
+    world = World()
+    world.told = {
+        ("told", "chat"): Told(START),
+        ("over", "chat"): Told(START, Phase.RESOLVED, 2),
+        ("noted", "chat"): Told(START, Phase.PENDING, 0),
+        ("elsewhere", "old"): Told(START),
+    }
+    world.claims = [Claim("moving.chat.1", "chat", (Part("moving", Phase.FIRING, 1),), START, 7)]
+
+    assert believed_to_fire(world.paces, world.book()) == {"told", "moving"}
+
+
 def test_what_begins_again_after_its_end_was_told_is_told_again() -> None:
     """Given an incident that fires again under its id, the third message says so."""
     world = World()
@@ -256,8 +287,10 @@ def test_what_begins_again_after_its_end_was_told_is_told_again() -> None:
     ],
 )
 def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict[str, Any]) -> None:
-    """Given an incident that is silenced, follows from another one or is not confirmed, it is told when that ends."""
+    """Given an incident that is silenced, follows from another one that was told or is not confirmed, it is told when
+    that ends."""
     world = World([Route(["chat"], kinds=["worker-lost"])])
+    world.told["cause", "chat"] = Told(START)
     world.put(incident("a", **changes), incident("cause", kind="not-consuming"))
     world.live(500)
     assert world.messages == []
@@ -266,6 +299,38 @@ def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict
     world.live(100)
 
     assert [what for _, _, what in world.said()] == [["a firing"]]
+
+
+def test_who_does_not_hear_of_the_cause_hears_of_what_follows() -> None:
+    """Given tasks that are orphaned with their worker, who is told of workers alone hears of that one, and who is told
+    of these tasks alone, of them."""
+    routes = [Route(["team"], names=["shop.pay*"]), Route(["ops"], kinds=["worker-*", "task-*"])]
+    world = World(routes, team=Pace(), ops=Pace())
+    world.put(incident("a"), incident("b", kind="task-orphaned", key="shop.pay", cause="a"))
+    world.live(600)
+
+    assert world.said("team") == [(30.0, "b.team.1", ["b firing"])]
+    assert world.said("ops") == [(30.0, "a.ops.1", ["a firing"])]
+
+
+@pytest.mark.parametrize(
+    ("silenced_after", "said"),
+    [
+        pytest.param(0.0, [["b firing"]], id="before it was told"),
+        pytest.param(20.0, [["b firing"]], id="while it waits for others"),
+        pytest.param(60.0, [["a firing"]], id="after it was told"),
+    ],
+)
+def test_a_silence_is_about_what_it_names_alone(silenced_after: float, said: list[list[str]]) -> None:
+    """Given a cause that is silenced, what follows from it is told, unless the channel knows the cause already: who was
+    woken by that and silences it is not woken by what follows."""
+    world = World()
+    world.put(incident("a"), incident("b", kind="task-orphaned", key="shop.pay", cause="a"))
+    world.live(silenced_after)
+    world.put(incident("a", silenced_until=START + 9000))
+    world.live(600)
+
+    assert [what for _, _, what in world.said()] == said
 
 
 def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
@@ -326,6 +391,26 @@ def test_a_message_is_bounded_and_the_rest_follows() -> None:
     world.live(400)
 
     assert [len(claim.parts) for _, claim in world.messages] == [MOST_PARTS, 10]
+
+
+def test_what_is_told_first_does_not_wait_for_what_is_told_again() -> None:
+    """Given a channel with one incident in each message, one that is new is told before those that are told again: they
+    wait since that is due, not since they were told."""
+    world = World(pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world.put(incident("a"), incident("b"), incident("c"))
+    world.live(4 * 3600)
+    world.put(incident("new", world.now))
+    world.live(60)
+
+    assert world.said("pager") == [
+        *((30.0, "a.pager.1", ["a firing"]), (31.0, "b.pager.1", ["b firing"]), (32.0, "c.pager.1", ["c firing"])),
+        (14430.0, "new.pager.1", ["new firing"]),
+        *(
+            (14431.0, "a.pager.2", ["a firing"]),
+            (14432.0, "b.pager.2", ["b firing"]),
+            (14433.0, "c.pager.2", ["c firing"]),
+        ),
+    ]
 
 
 def test_a_service_that_groups_by_itself_is_told_at_once_and_again_and_again() -> None:

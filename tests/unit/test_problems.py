@@ -166,6 +166,13 @@ def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) ->
     assert call("problems", "-o", "tsv")[1].splitlines()[0].split("\t")[:3] == ["phase", "severity", "since"]
 
 
+def test_what_was_over_before_the_last_hour_is_not_listed(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Given an incident that is kept for longer, since a channel has not heard of its end, --all says nothing of it."""
+    serve(monkeypatch, incidents=KeptIncidents(OVER, incident("old", phase=Phase.RESOLVED, changed=NOW - 3700)))
+
+    assert call("problems", "--all", "-o", "ids", "--no-legend") == (0, "over\n", "")
+
+
 def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given an incident of which nothing is seen any more, as of a name that is not run, and that is not over yet, the
     terminal, a page and a program learn since when; of one that is seen, and of one that is over, nothing is said.
@@ -181,7 +188,7 @@ def test_a_sentence_that_is_not_true_any_more_says_so(monkeypatch: pytest.Monkey
     (sentence,) = sentences([quiet], [quiet], NOW)
     assert sentence["quiet"]["text"] == "05:53:43"
 
-    for other in (incident(), incident(phase=Phase.RESOLVED, quiet_since=NOW - 20)):
+    for other in (incident(), incident(phase=Phase.RESOLVED, changed=NOW - 60, quiet_since=NOW - 20)):
         serve(monkeypatch, incidents=KeptIncidents(other))
         assert "any more" not in call("problems", "--all")[1]
         assert sentences([other], [other], NOW)[0]["quiet"] is None

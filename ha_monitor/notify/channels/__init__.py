@@ -47,6 +47,7 @@ def pace_of(settings: ChannelSettings) -> Pace | None:
         case Alertmanager():
             return Pace(group=0.0, more=0.0, repeat=RESEND, most_an_hour=None, ends_for=ENDS_FOR)
         case PagerDuty():
-            return Pace(more=0.0, most_an_hour=None)
+            # It needs a request for each incident, and a message counts as a whole: so each has time of its own.
+            return Pace(more=0.0, most_an_hour=None, most_parts=1)
         case _:
             return Pace()

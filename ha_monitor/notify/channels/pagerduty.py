@@ -25,7 +25,7 @@ from ha_monitor.store.incidents import Phase, Severity
 
 
 class PagerDutyChannel:
-    """See `channel.Channel`. Sends one event per incident; if one fails, the whole message is retried."""
+    """See `channel.Channel`. Sends one event per incident; its pace puts one incident into each message."""
 
     def __init__(self, settings: PagerDuty, secrets: Secrets) -> None:
         self._url = settings.url
