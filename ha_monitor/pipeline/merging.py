@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ha_monitor.broker.source import Mark
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.pipeline.announcements import Announcements, Upkeep
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.handed_over import HandedOver
@@ -21,15 +22,18 @@ long way before it.
 """
 
 
-class Acknowledging(Upkeep, Protocol):
+class BrokerOwner(Upkeep, Protocol):
     """What else the owner of the broker's connection does."""
 
     def acknowledge(self, mark: Mark | None) -> None:
         """Tell the broker that messages are merged and announced; raises nothing if it is gone."""
 
+    def broker_lost(self, error: BrokerUnavailable) -> None:
+        """The connection broke: close it, and drop what is redelivered. Raises nothing."""
+
 
 class Merging:
-    """Used by the loop. All but `send_more` raise as `store/api.py` says."""
+    """Used by the loop. All raise as `store/api.py` says."""
 
     def __init__(
         self,
@@ -39,7 +43,7 @@ class Merging:
         announcements: Announcements,
         *,
         store_link: StoreLink,
-        owner: Acknowledging,
+        owner: BrokerOwner,
         next_tick: Schedule,
         name_wait: float,
     ) -> None:
@@ -52,6 +56,8 @@ class Merging:
         self._owner = owner
         self._next_tick = next_tick
         self._name_wait = name_wait
+        self._is_end = False
+        """Whether the instance stops."""
 
     def send_next(self) -> None:
         """Hand the oldest closed batch over, once it is known what the store has left of those before; not while as
@@ -71,10 +77,15 @@ class Merging:
 
     def send_more(self) -> None:
         """Hand over what is collected or can be without waiting, as far as it may be under way: a call that follows
-        then takes no longer than these do. Nothing is announced.
+        then takes no longer than these do. Nothing is announced; at a stop nothing more is received.
         """
-        while not self._handed.left and not self._handed.is_full:
-            self._handed.collect(0.0)
+        while not (self._is_end or self._handed.left or self._handed.is_full):
+            try:
+                self._handed.collect(0.0)
+            except BrokerUnavailable as error:
+                # A handler may be at work meanwhile, and must not be called again because of it.
+                self._owner.broker_lost(error)
+                return
             if not self._collector or self._collector.next_is_redelivered:
                 return
             self._handed.send(self._collector.take())
@@ -105,6 +116,7 @@ class Merging:
 
     def finish_closed(self, *, and_stop: bool = False) -> None:
         """The same, and then for all batches that are closed; at a stop for all that was received."""
+        self._is_end = and_stop
         self.finish(and_stop=and_stop)
         while self._collector or (and_stop and self._collector.close_all()):
             self.send_next()
