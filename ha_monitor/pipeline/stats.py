@@ -66,7 +66,8 @@ class Stats(Struct):
     judged: float = 0.0
     """When it last judged, as the leader, what is wrong, seconds since the epoch by the store's clock; 0 if never."""
     empty_at: float = 0.0
-    """When a query found none last, seconds since the epoch."""
+    """When a query found none last, or there was no queue, and all is merged since that this instance had been given by
+    then; seconds since the epoch."""
 
     def add_batch(self, batch: Batch, *, new: int, repeated: int, waiting: int, now: float) -> None:
         """A batch was merged.

@@ -18,9 +18,11 @@ from ha_monitor.config.notify import Notify
 from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
+from ha_monitor.incidents.gather import MOST_LAG
 from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
+from ha_monitor.pipeline import announcements
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.reloadable import Reloadable
@@ -28,6 +30,7 @@ from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.threads import CallThread
+from tests.support.process import wait_until
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
@@ -153,6 +156,61 @@ def test_a_silent_worker_is_lost_however_often_others_are_heard(bed: Bed, one: I
         one.live(every)
 
     assert lines(one) == [("incident-opened", "celery@a", False)]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+@pytest.mark.parametrize("behind", [40, 90])
+def test_a_lost_worker_is_told_though_the_clocks_of_its_hosts_are_behind(redelivers: bool, behind: float) -> None:
+    """Given a fleet whose clocks are behind that of the monitor, by more than events may be merged late, a worker that
+    falls silent is one incident, and another one when it is back; nobody is told that the monitor lags.
+    """
+    bed = Bed(redelivers=redelivers)
+    one = instance(bed)
+    for alone in (False, True, False):
+        for _ in range(25):
+            names = ["celery@b"] if alone else ["celery@a", "celery@b"]
+            at = bed.clock.time() - behind
+            bed.publish(*(event("worker-heartbeat", at=at, hostname=name) for name in names))
+            one.live(2)
+
+    assert lines(one) == [("incident-opened", "celery@a", False), ("incident-resolved", "celery@a", False)]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+def test_the_lag_of_an_instance_with_slow_handlers_is_by_no_wrong_clock(
+    redelivers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an instance that is always some seconds late, since each call of a handler takes longer than the time
+    between two looks at the queue, its lag is about that long, however wrong the clocks of the senders are.
+    """
+    monkeypatch.setattr(announcements, "BREATH", 0.001)
+    bed = Bed(redelivers=redelivers)
+
+    def until_a_look() -> None:
+        looks = bed.broker_trouble.moments["before heartbeat"]
+        bed.clock.now += 2
+        wait_until(lambda: bed.broker_trouble.moments["before heartbeat"] > looks, 30, "a look", 0.001)
+
+    def slow(_event: Any, _task: Any) -> None:
+        bed.publish(*ended(bed.clock.time() + 3))
+        for _ in range(4):
+            until_a_look()
+
+    def ended(at: float) -> list[dict[str, Any]]:
+        sent = at - 7200
+        return [event(f"task-{what}", uuid=f"{at}", at=sent) for what in ("received", "started", "succeeded")]
+
+    one = Instance(bed, config=CONFIG, handlers=[slow])
+    one.live(3)
+    bed.publish(*ended(bed.clock.time()))
+    lags = []
+    for _ in range(12):
+        merged = one.stats.batches
+        while one.stats.batches == merged:
+            one.cycle()
+        lags.append(one.stats.lag)
+
+    assert max(lags[4:]) < MOST_LAG
 
 
 def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
