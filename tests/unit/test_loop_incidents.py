@@ -19,6 +19,8 @@ from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.incidents.gather import MOST_LAG
+from ha_monitor.notify import channels
+from ha_monitor.notify.message import Message
 from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
@@ -46,18 +48,35 @@ class AtOnce(CallThread):
 
     def submit(self, call: Callable[[], T]) -> Future[T]:
         done: Future[T] = Future()
-        done.set_result(call())
+        try:
+            done.set_result(call())
+        except Exception as error:
+            done.set_exception(error)
         return done
 
 
 class LookingAtOnce(ConnectingAtOnce):
-    """What a test sees does not depend on how long a look takes."""
+    """What a test sees does not depend on how long a look takes, or a message."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
 
     def calls(self, name: str) -> CallThread:
-        return AtOnce() if name in ("incidents", "investigator") else super().calls(name)
+        return AtOnce() if name in ("incidents", "investigator", "notify") else super().calls(name)
+
+
+class Receiving:
+    """A channel that keeps what it is given."""
+
+    def __init__(self, got: list[Message]) -> None:
+        self._got = got
+
+    def deliver(self, message: Message, _deadline: object) -> str:
+        self._got.append(message)
+        return ""
+
+    def probe(self, _deadline: object) -> str:
+        return ""
 
 
 @pytest.fixture
@@ -715,6 +734,42 @@ def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
         assert not [name for name in (*bed.server.messages.claims, *bed.server.messages.taken) if lost in name.decode()]
 
     assert phases(bed)["worker-lost", "celery@a"] is Phase.RESOLVED
+
+
+def told_phases(got: list[Message]) -> list[tuple[str, str, Phase]]:
+    return [(notice.incident.kind, notice.incident.key, notice.phase) for one in got for notice in one.notices]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+def test_a_leader_that_returns_after_another_tells_nobody_what_it_knew(
+    redelivers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a leader that freezes while a worker is lost, and comes back once its successor, who has told that the
+    worker is back, is gone: it begins anew, and nobody hears from it that the worker is lost.
+    """
+    got: list[Message] = []
+    monkeypatch.setattr(channels, "make_channel", lambda *_: Receiving(got))
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    config = msgspec.structs.replace(CONFIG, notify=notify)
+    bed = Bed(redelivers=redelivers)
+    one, two = (instance(bed, name, config) for name in "12")
+    lose_a_worker(bed, one, two)
+    live(60, one, two)
+    first, second = (one, two) if one.telemetry.is_leader() else (two, one)
+    assert told_phases(got) == [("worker-lost", "celery@a", Phase.FIRING)]
+
+    for _ in range(200):
+        beat(bed, "celery@a")
+        second.live(2)
+    of_worker = [one for one in told_phases(got) if one[1] == "celery@a"]
+    assert of_worker == [("worker-lost", "celery@a", phase) for phase in (Phase.FIRING, Phase.RESOLVED)]
+    for _ in range(200):
+        bed.clock.now += 2
+        beat(bed, "celery@a")
+    first.live(30)
+
+    assert [one for one in told_phases(got) if one[1] == "celery@a"] == of_worker
+    assert len({line["token"] for line in first.said("leadership-acquired")}) == 2
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:
