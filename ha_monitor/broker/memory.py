@@ -84,8 +84,9 @@ class MemorySource:
         return bool(self._held)
 
     def receive(self, limit: int, timeout: float) -> list[Message]:
-        if self._connected or not self._held:
-            self._call("receive", lambda: None)
+        if not (self._connected or self._held):
+            raise BrokerUnavailable("not connected to the broker")
+        self._call("receive", lambda: None)
         ready = self._held or self._broker.ready
         if self.prefetch_limit is not None:
             limit = min(limit, self.prefetch_limit - len(self._in_flight))
@@ -120,7 +121,7 @@ class MemorySource:
                 self._in_flight.popleft()
                 self._broker.in_flight -= 1
 
-        if self._connected and mark.generation == self._mark.generation:
+        if mark.generation == self._mark.generation:
             self._call("acknowledge", forget)
 
     def heartbeat(self) -> None:
@@ -158,7 +159,7 @@ class MemorySource:
 
     def _call(self, name: str, work: Callable[[], None]) -> None:
         if not self._connected:
-            raise BrokerUnavailable("not connected to the broker")
+            return
         try:
             self._broker.trouble(f"before {name}")
             work()

@@ -167,8 +167,8 @@ def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
 
 
 def _bounded(after: Sequence[Incident], born: Sequence[Incident], untold: Collection[str]) -> list[Incident]:
-    """At most `MOST_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before the others, the
-    oldest first. Then new ones are dropped, starting with those that page nobody.
+    """At most `MOST_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before others, and
+    the oldest first. Then new ones are dropped, starting with those that page nobody.
     """
     lasting = [one for one in after if one.is_open]
     over = sorted((one for one in after if not one.is_open), key=lambda one: (one.id not in untold, -one.changed))

@@ -14,7 +14,7 @@ from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watch import Publishers
-from ha_monitor.pipeline.watermark import Watermark
+from ha_monitor.pipeline.watermark import FleetWatermark, Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.threads import Threads
 
@@ -100,8 +100,8 @@ class BrokerLink(Link[str]):
         self._delivered_at = float("-inf")
         self._messages = 0
         """The value of `Stats.messages` when the broker had last delivered."""
-        self._empty_at: tuple[float, float] | None = None
-        """When the queue was last found empty, by the monotonic clock and in seconds since the epoch."""
+        self._emptied = FleetWatermark(clock)
+        """The time before which everything sent is merged, except for what other instances have."""
         self.consuming = False
 
     def _dial(self) -> Dialed[str]:
@@ -160,11 +160,10 @@ class BrokerLink(Link[str]):
             if self._look.is_due() and not self._source.is_behind:
                 self._look.restart()
                 self._note_empty(asked_at)
-                began = self._clock.time()
                 self._stats.depth = self._source.depth()
                 self._watermark.answered(asked_at)
-                if self._stats.depth == 0:
-                    self._empty_at = (asked_at, began)
+                if not self._stats.depth:  # nor does anything wait where there is no queue
+                    self._emptied.queue_was_empty(asked_at)
                 self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)
                 if asked_at - self._delivered_at >= DEPTH_EVERY:
                     # Either there are no messages, or the queue cannot deliver although it reports its length.
@@ -194,8 +193,9 @@ class BrokerLink(Link[str]):
         merged later were then sent later.
         """
         age = self._watermark.age()
-        if self._empty_at is not None and age is not None and now - age >= self._empty_at[0]:
-            self._stats.empty_at = self._empty_at[1]
+        self._emptied.merged_by_all(None if age is None else now - age)
+        if (ages := self._emptied.ages()) is not None:
+            self._stats.empty_at = self._clock.time() - ages[0]
 
     def requeue(self) -> None:
         """Close the connection, so that unacknowledged messages are requeued for other instances."""

@@ -204,6 +204,13 @@ class Collector:
         self._closed_events += sign * collected.batch.event_count
         self._closed_bytes += sign * collected.batch.byte_count
 
+    def broker_lost(self) -> None:
+        """The connection is gone: drop what is redelivered; what is not is to be merged without waiting for more."""
+        if self._source.redelivers:
+            self.forget()
+        else:
+            self.close_open()
+
     def forget(self) -> None:
         """Drop everything. Allowed only if the broker redelivers it, or it will not be merged."""
         self._received.clear()

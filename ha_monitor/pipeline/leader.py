@@ -164,7 +164,8 @@ class Leader:
     def after_tick(self, ticked: Ticked) -> None:
         """Update whether this instance leads."""
         self.has_duties = ticked.leads
-        if ticked.leads != self._leads:
+        # It may have been stopped while others led, and not have had a tick at which it did not lead.
+        if ticked.leads != self._leads or ticked.followed:
             self._leads = ticked.leads
             self._record_duties.start_anew()
             self._next = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ha_monitor.broker.source import Mark
+from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.pipeline.announcements import Announcements, Upkeep
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.handed_over import HandedOver
@@ -21,11 +22,14 @@ long round trip ahead of it.
 """
 
 
-class Acknowledging(Upkeep, Protocol):
-    """The owner of the broker's connection, which can also acknowledge messages."""
+class BrokerOwner(Upkeep, Protocol):
+    """The owner of the broker connection, which can also acknowledge messages."""
 
     def acknowledge(self, mark: Mark | None) -> None:
         """Tell the broker that messages are merged and announced. Does not raise if the broker is gone."""
+
+    def broker_lost(self, error: BrokerUnavailable) -> None:
+        """The connection broke: close it, and drop what will be redelivered. Does not raise."""
 
 
 class Merging:
@@ -41,7 +45,7 @@ class Merging:
         announcements: Announcements,
         *,
         store_link: StoreLink,
-        owner: Acknowledging,
+        owner: BrokerOwner,
         next_tick: Schedule,
         name_wait: float,
     ) -> None:
@@ -54,6 +58,8 @@ class Merging:
         self._owner = owner
         self._next_tick = next_tick
         self._name_wait = name_wait
+        self._is_end = False
+        """Whether the instance stops."""
 
     def send_next(self) -> None:
         """Send the oldest closed batch, once it is known what the store has left unmerged of those before it. Does
@@ -73,10 +79,15 @@ class Merging:
 
     def send_more(self) -> None:
         """Send the batches that are collected or can be collected without waiting, up to the maximum in flight: a call
-        that follows then takes no longer than they do. Nothing is announced.
+        that follows then takes no longer than they do. Nothing is announced. At a stop, nothing more is received.
         """
-        while not self._handed.left and not self._handed.is_full:
-            self._handed.collect(0.0)
+        while not (self._is_end or self._handed.left or self._handed.is_full):
+            try:
+                self._handed.collect(0.0)
+            except BrokerUnavailable as error:
+                # A handler may be at work meanwhile, and must not be called again because of it.
+                self._owner.broker_lost(error)
+                return
             if not self._collector or self._collector.next_is_redelivered:
                 return
             self._handed.send(self._collector.take())
@@ -107,6 +118,7 @@ class Merging:
 
     def finish_closed(self, *, and_stop: bool = False) -> None:
         """As `finish`, and then the same for all closed batches; at a stop, for everything that was received."""
+        self._is_end = and_stop
         self.finish(and_stop=and_stop)
         while self._collector or (and_stop and self._collector.close_all()):
             self.send_next()

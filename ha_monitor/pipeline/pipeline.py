@@ -234,7 +234,7 @@ class Pipeline:
             self._store_link.lease_lost(error)
             self._repeat_batches()
         except BrokerUnavailable as error:
-            self._broker_lost(error)
+            self.broker_lost(error)
 
     # --- steps -----------------------------------------------------------------------------
 
@@ -253,6 +253,8 @@ class Pipeline:
         return self._merging.allows_calls() and not self._turn.is_long
 
     def _consume(self) -> None:
+        if not self._broker.consuming:
+            return  # the connection was lost in an earlier step
         full = bool(self._handed.is_full and self._collector)  # then there is no need to collect more
         if not full:
             full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
@@ -280,13 +282,13 @@ class Pipeline:
             self._store.flush()  # otherwise the next batch reports it, without another answer to wait for
 
     def acknowledge(self, mark: Mark | None) -> None:
-        """See `merging.Acknowledging`."""
+        """See `merging.BrokerOwner`."""
         try:
             if mark is not None:
                 self._source.acknowledge(mark)
         except BrokerUnavailable as error:
             # All of it is merged and announced, so its redelivery will be deduplicated.
-            self._broker_lost(error)
+            self.broker_lost(error)
 
     # --- time ------------------------------------------------------------------------------
 
@@ -315,7 +317,7 @@ class Pipeline:
         try:
             self._broker.keep_alive()
         except BrokerUnavailable as error:
-            self._broker_lost(error)
+            self.broker_lost(error)
 
     def renew_lease(self) -> bool:
         """Tick, whether due or not. What was merged earlier is announced before what the tick brings."""
@@ -357,12 +359,10 @@ class Pipeline:
             self._health.batch_requeued()
             self._collector.forget()
 
-    def _broker_lost(self, error: BrokerUnavailable) -> None:
+    def broker_lost(self, error: BrokerUnavailable) -> None:
+        """See `merging.BrokerOwner`."""
         self._broker.lost(error)
-        if self._source.redelivers:
-            self._collector.forget()
-        else:
-            self._collector.close_open()
+        self._collector.broker_lost()
 
     # --- on request ------------------------------------------------------------------------
 

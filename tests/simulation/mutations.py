@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from unittest.mock import PropertyMock, patch
 
 from ha_monitor.broker.source import Mark
-from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.collector import Collected, Collector
 from ha_monitor.pipeline.handed_over import HandedOver
@@ -93,11 +92,6 @@ def _forget_what_is_under_way(handed: HandedOver) -> None:
 _give_up = HandedOver.give_up
 
 
-def _forget_what_was_received(pipeline: Pipeline, error: BrokerUnavailable) -> None:
-    pipeline._broker.lost(error)
-    pipeline._collector.forget()
-
-
 def _acknowledge_again(collector: Collector, mark: Mark | None) -> Mark | None:
     return mark
 
@@ -168,7 +162,7 @@ MUTATIONS = [
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),
     Mutation("keep messages without a store", 52, "though the end", Pipeline, "_repeat_batches", _keep_what_was_given),
     Mutation("forget what is under way", 2, "lost", HandedOver, "give_up", _forget_what_is_under_way),
-    Mutation("forget what pub/sub had sent", 270, "lost", Pipeline, "_broker_lost", _forget_what_was_received),
+    Mutation("forget what pub/sub had sent", 270, "lost", Collector, "broker_lost", Collector.forget),
     Mutation("acknowledge twice", None, "without any fault", Collector, "_once", _acknowledge_again),
     Mutation("forget what a slow instance holds", 826, "no name", Watermark, "age", lambda _: 0.0),
     Mutation("forget what is requeued", None, "no name", Watermark, "disconnected", _forget_requeued),

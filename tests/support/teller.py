@@ -98,11 +98,11 @@ class Teller:
                 self._store.recover()
             else:
                 self._register()
-        leads = self._store.tick(b"{}", [], eligible=True, watermark_age=0.0).leads
-        if leads != self._leads:
-            self._leads = leads
+        ticked = self._store.tick(b"{}", [], eligible=True, watermark_age=0.0)
+        if ticked.leads != self._leads or ticked.followed:
+            self._leads = ticked.leads
             self._duty.start_anew()
-        if leads:
+        if ticked.leads:
             self._duty.run()
 
     def _register(self) -> None:

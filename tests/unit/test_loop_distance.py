@@ -16,6 +16,7 @@ from ha_monitor.pipeline.collector import MOST_BYTES
 from ha_monitor.pipeline.latency import MOST, NEAR
 from ha_monitor.pipeline.link import SLOW_AFTER
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
+from ha_monitor.pipeline.turn import ENOUGH
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
@@ -550,6 +551,108 @@ def test_a_stop_finishes_all_that_is_under_way(bed: Bed) -> None:
     assert far.one.announced == expected(*tasks)
     assert bed.is_settled
     assert bed.server.instances == {}
+
+
+def is_far(bed: Bed, seconds: float, *, calls: str = "") -> None:
+    """Have each call of the store take so long, or those of one kind."""
+
+    def takes(moment: str) -> None:
+        bed.clock.now += seconds * moment.startswith(f"before {calls}")
+        bed.store_trouble(moment)
+
+    bed.server.trouble = takes
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "fails"])
+@pytest.mark.parametrize("at_work", [True, False], ids=["at work", "returned"])
+def test_a_handler_is_called_once_though_the_broker_goes_meanwhile(bed: Bed, at_work: bool, fails: bool) -> None:
+    """Given a leader far away from the store, which finds the broker's connection broken while a handler works or as it
+    has just returned, the handler is called once; if it has failed, that is known and it is called again later.
+    """
+    called: list[float] = []
+
+    def works(_event: object, _task: object) -> None:
+        called.append(bed.clock.now)
+        if len(called) > 1:
+            return
+        bed.broker_trouble.at("before receive", BrokerUnavailable("reset"))
+        bed.clock.now += LEASE / 3  # a tick is due
+        if at_work:
+            wait_until(lambda: bed.broker_trouble.failed["before receive"] == 1, 30, "the end of the connection", 0.01)
+        if fails:
+            raise ValueError("no")
+
+    one = Instance(bed, handlers=[works])
+    is_far(bed, 2 * NEAR)
+    one.live(3)
+    assert one.said("leadership-acquired")
+    bed.publish(*life("a"))
+    one.live(30)
+
+    assert [line["reason"] for line in one.said("broker-unavailable")] == ["reset"]
+    assert [later - called[0] > one.config.handlers.backoff / 2 for later in called[1:]] == [True] * fails
+    assert one.stats.handler_failures == fails
+    assert one.announced == ALL[:3]
+    assert bed.is_settled
+
+
+def test_a_connection_that_breaks_under_the_leaders_duties_is_lost_once(bed: Bed) -> None:
+    """Given a leader whose store took long for a tick, and which finds the broker's connection broken on the way to
+    its duties, it connects again at once: the rest of that turn does not take the connection for lost another time.
+    """
+    one = Instance(bed)
+    is_far(bed, ENOUGH, calls="tick")
+    one.live(3)
+    assert one.said("leadership-acquired")
+    connected_at: list[float] = []
+    send_more = one.pipeline._merging.send_more
+
+    def breaks() -> None:
+        if not connected_at:
+            connected_at.append(bed.clock.now)
+            bed.broker_trouble.at("before receive", BrokerUnavailable("reset"))
+            bed.broker_trouble.when("before connect", lambda: connected_at.append(bed.clock.now))
+        send_more()
+
+    one.pipeline._merging.send_more = breaks  # type: ignore[method-assign]
+    one.live(5)
+
+    assert [line["reason"] for line in one.said("broker-unavailable")] == ["reset"]
+    assert [line["attempts"] for line in one.said("broker-connected")[1:]] == [1]
+    assert connected_at[1] - connected_at[0] < IDLE_WAIT
+
+
+def test_a_stop_waits_for_a_handler_and_receives_nothing_more(bed: Bed) -> None:
+    """Given a leader far away from the store that stops, and a handler that works then for longer than a lease, the
+    handler is called once, nothing is left to others, and what comes meanwhile stays with the broker.
+    """
+    called: list[float] = []
+
+    def until_a_tick() -> None:
+        ticks = bed.store_trouble.moments["before tick"]
+        bed.clock.now += LEASE / 3
+        wait_until(lambda: bed.store_trouble.moments["before tick"] > ticks, 30, "a tick", 0.01)
+
+    def works(_event: object, _task: object) -> None:
+        called.append(bed.clock.now)
+        bed.publish(*life("b"))
+        for _ in range(4):
+            until_a_tick()
+
+    far = Far(bed, handlers=[works])
+    one = far.one
+    far.publish("a")
+    one.cycle(8)
+    is_far(bed, 2 * NEAR)
+    one.todo = [one.pipeline.stop]
+    one.pipeline.run()
+
+    assert len(called) == 1
+    assert one.said("leadership-acquired")
+    assert [line["left_to_others"] for line in one.said("instance-stopped")] == [0]
+    assert one.said("shutdown-incomplete") + one.said("broker-unavailable") == []
+    assert one.announced == ALL[:3]
+    assert len(bed.broker.ready) == 3
 
 
 def test_a_reload_loses_nothing_that_is_under_way(bed: Bed) -> None:

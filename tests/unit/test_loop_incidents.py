@@ -19,12 +19,14 @@ from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
 from ha_monitor.incidents.catalogue import FLAP
+from ha_monitor.incidents.gather import MOST_LAG
 from ha_monitor.notify import channels
-from ha_monitor.notify.channel import NotDelivered, TryAgain
+from ha_monitor.notify.channel import TryAgain
 from ha_monitor.notify.message import Message
 from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
+from ha_monitor.pipeline import announcements
 from ha_monitor.pipeline.courier import LONGEST_PAUSE
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
@@ -33,6 +35,7 @@ from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.threads import CallThread
+from tests.support.process import wait_until
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
@@ -50,19 +53,33 @@ class AtOnce(CallThread):
         done: Future[T] = Future()
         try:
             done.set_result(call())
-        except NotDelivered as error:
+        except Exception as error:
             done.set_exception(error)
         return done
 
 
 class LookingAtOnce(ConnectingAtOnce):
-    """What a test sees does not depend on how long a look takes."""
+    """What a test sees does not depend on how long a look takes, or a message."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
 
     def calls(self, name: str) -> CallThread:
-        return AtOnce() if name in ("incidents", "investigator") else super().calls(name)
+        return AtOnce() if name in ("incidents", "investigator", "notify") else super().calls(name)
+
+
+class Receiving:
+    """A channel that keeps what it is given."""
+
+    def __init__(self, got: list[Message]) -> None:
+        self._got = got
+
+    def deliver(self, message: Message, _deadline: object) -> str:
+        self._got.append(message)
+        return ""
+
+    def probe(self, _deadline: object) -> str:
+        return ""
 
 
 @pytest.fixture
@@ -161,6 +178,61 @@ def test_a_silent_worker_is_lost_however_often_others_are_heard(bed: Bed, one: I
         one.live(every)
 
     assert lines(one) == [("incident-opened", "celery@a", False)]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+@pytest.mark.parametrize("behind", [40, 90])
+def test_a_lost_worker_is_told_though_the_clocks_of_its_hosts_are_behind(redelivers: bool, behind: float) -> None:
+    """Given a fleet whose clocks are behind that of the monitor, by more than events may be merged late, a worker that
+    falls silent is one incident, and another one when it is back; nobody is told that the monitor lags.
+    """
+    bed = Bed(redelivers=redelivers)
+    one = instance(bed)
+    for alone in (False, True, False):
+        for _ in range(25):
+            names = ["celery@b"] if alone else ["celery@a", "celery@b"]
+            at = bed.clock.time() - behind
+            bed.publish(*(event("worker-heartbeat", at=at, hostname=name) for name in names))
+            one.live(2)
+
+    assert lines(one) == [("incident-opened", "celery@a", False), ("incident-resolved", "celery@a", False)]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+def test_the_lag_of_an_instance_with_slow_handlers_is_by_no_wrong_clock(
+    redelivers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an instance that is always some seconds late, since each call of a handler takes longer than the time
+    between two looks at the queue, its lag is about that long, however wrong the clocks of the senders are.
+    """
+    monkeypatch.setattr(announcements, "BREATH", 0.001)
+    bed = Bed(redelivers=redelivers)
+
+    def until_a_look() -> None:
+        looks = bed.broker_trouble.moments["before heartbeat"]
+        bed.clock.now += 2
+        wait_until(lambda: bed.broker_trouble.moments["before heartbeat"] > looks, 30, "a look", 0.001)
+
+    def slow(_event: Any, _task: Any) -> None:
+        bed.publish(*ended(bed.clock.time() + 3))
+        for _ in range(4):
+            until_a_look()
+
+    def ended(at: float) -> list[dict[str, Any]]:
+        sent = at - 7200
+        return [event(f"task-{what}", uuid=f"{at}", at=sent) for what in ("received", "started", "succeeded")]
+
+    one = Instance(bed, config=CONFIG, handlers=[slow])
+    one.live(3)
+    bed.publish(*ended(bed.clock.time()))
+    lags = []
+    for _ in range(12):
+        merged = one.stats.batches
+        while one.stats.batches == merged:
+            one.cycle()
+        lags.append(one.stats.lag)
+
+    assert max(lags[4:]) < MOST_LAG
 
 
 def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
@@ -720,6 +792,42 @@ def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
         assert not [name for name in (*bed.server.messages.claims, *bed.server.messages.taken) if lost in name.decode()]
 
     assert phases(bed)["worker-lost", "celery@a"] is Phase.RESOLVED
+
+
+def told_phases(got: list[Message]) -> list[tuple[str, str, Phase]]:
+    return [(notice.incident.kind, notice.incident.key, notice.phase) for one in got for notice in one.notices]
+
+
+@pytest.mark.parametrize("redelivers", [True, False], ids=["RabbitMQ", "Redis"])
+def test_a_leader_that_returns_after_another_tells_nobody_what_it_knew(
+    redelivers: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a leader that freezes while a worker is lost, and comes back once its successor, who has told that the
+    worker is back, is gone: it begins anew, and nobody hears from it that the worker is lost.
+    """
+    got: list[Message] = []
+    monkeypatch.setattr(channels, "make_channel", lambda *_: Receiving(got))
+    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+    config = msgspec.structs.replace(CONFIG, notify=notify)
+    bed = Bed(redelivers=redelivers)
+    one, two = (instance(bed, name, config) for name in "12")
+    lose_a_worker(bed, one, two)
+    live(60, one, two)
+    first, second = (one, two) if one.telemetry.is_leader() else (two, one)
+    assert told_phases(got) == [("worker-lost", "celery@a", Phase.FIRING)]
+
+    for _ in range(200):
+        beat(bed, "celery@a")
+        second.live(2)
+    of_worker = [one for one in told_phases(got) if one[1] == "celery@a"]
+    assert of_worker == [("worker-lost", "celery@a", phase) for phase in (Phase.FIRING, Phase.RESOLVED)]
+    for _ in range(200):
+        bed.clock.now += 2
+        beat(bed, "celery@a")
+    first.live(30)
+
+    assert [one for one in told_phases(got) if one[1] == "celery@a"] == of_worker
+    assert len({line["token"] for line in first.said("leadership-acquired")}) == 2
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:
