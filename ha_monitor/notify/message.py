@@ -42,7 +42,7 @@ class Message(NamedTuple):
     notices: tuple[Notice, ...]
     """At least one."""
     at: float
-    """Now, seconds since the epoch."""
+    """Now, seconds since the epoch; by the store's clock, as the times of incidents are."""
     base_url: str = ""
     """Where the pages of the monitor are; empty if there are none."""
     is_digest: bool = False

@@ -143,7 +143,7 @@ class NotificationsDuty:
         by_id = {one.id: one for one in incidents}
         for claim in book.claims:
             if claim.channel in self._paces and self._may_make(claim, book.now):
-                self._make(claim, by_id)
+                self._make(claim, by_id, book.now)
 
     def _exchange(self, changes: Changes) -> Book | None:
         book = self._deliveries.exchange(changes)
@@ -158,7 +158,7 @@ class NotificationsDuty:
         # A time ahead of now is from before the clock was put back.
         return claim.token == self._store.token or not 0 <= now - claim.at < MADE_AGAIN_AFTER
 
-    def _make(self, claim: Claim, incidents: Mapping[str, Incident]) -> None:
+    def _make(self, claim: Claim, incidents: Mapping[str, Incident], at: float) -> None:
         notices = tuple(
             Notice(delivery_id(part, claim.channel), part.phase, incidents[part.incident], part.at)
             for part in claim.parts
@@ -167,7 +167,6 @@ class NotificationsDuty:
         if not notices:  # there is nothing left to tell
             self._released.append(claim.id)
             return
-        at = self._clock.time()
         message = Message(claim.id, self._node_id, notices, at, self._base_url, claim.is_digest)
         self._couriers[claim.channel].send(message, claim)
 

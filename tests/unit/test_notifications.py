@@ -37,11 +37,13 @@ class Receiver:
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.first = first
         self.got: list[tuple[str, list[str]]] = []
+        self.times: list[float] = []
         self.calls = 0
 
     def deliver(self, message: Message, _deadline: Deadline) -> str:
         self.calls += 1
         self.first()
+        self.times.append(message.at)
         self.got.append((message.id, [f"{one.incident.id} {one.phase.value}" for one in message.notices]))
         return ""
 
@@ -80,7 +82,7 @@ class Bed:
             record.store.register({"instance": name})
         self.tick("1")
 
-    def duty(self, name: str, pace: Pace | None = NOW) -> NotificationsDuty:
+    def duty(self, name: str, pace: Pace | None = NOW, clock: TurnedClock | None = None) -> NotificationsDuty:
         record: Any = self.records[name]
         return NotificationsDuty(
             self.known,
@@ -91,7 +93,7 @@ class Bed:
             store=record.store,
             stats=self.stats,
             logger=self.logs[name],
-            clock=self.clock,
+            clock=clock or self.clock,
             threads=plain_threads(self.clock),
         )
 
@@ -162,6 +164,20 @@ def test_a_message_is_claimed_delivered_and_told() -> None:
     assert bed.server.messages.claims == {}
     assert [event for event, _ in bed.logs["1"].told] == ["notification-sent"] * 2
     assert (bed.stats.notifications, bed.stats.notification_failures) == (2, 0)
+
+
+def test_a_message_is_of_the_time_by_which_its_incidents_are() -> None:
+    """Given a leader whose clock is seven minutes behind the store's, its message has the store's time: what is said of
+    an incident's age is right, and Alertmanager gets no alert that is over before it begins."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    behind = TurnedClock(bed.clock.now)
+    behind.put_back = 420.0
+    bed.duties["1"] = bed.duty("1", clock=behind)
+    bed.go()
+    wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
+
+    assert bed.receivers["chat"].times == [bed.clock.time()]
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,14 @@ def test_an_alert_keeps_its_labels_and_ends_when_the_incident_did() -> None:
     assert resolved["endsAt"] == "2025-11-25T19:45:40Z"
 
 
+def test_no_alert_is_over_before_it_begins() -> None:
+    """Given a clock of the store that was put back behind the beginning of an incident, Alertmanager, which refuses an
+    alert that ends before it begins, is given one that lasts."""
+    alert = alert_of(message().notices[0], message(at=AT - 180 - 400))
+
+    assert (alert["startsAt"], alert["endsAt"]) == ("2025-11-25T19:43:40Z", "2025-11-25T19:48:40Z")
+
+
 def test_a_mail_that_is_sent_again_is_the_same_mail_and_belongs_to_its_thread() -> None:
     """Given a message that is made again, its Message-ID is the same; that of the end refers to the same incident."""
     settings = Email(to=["ops@example.org"], sender="monitor@example.org")
