@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from fnmatch import fnmatchcase
 
 from ha_monitor.config.notify import Route
 from ha_monitor.store.incidents import Incident
+from ha_monitor.text.patterns import fits
 
 
 def channels_for(incident: Incident, routes: Sequence[Route], channels: Collection[str]) -> list[str]:
@@ -25,4 +25,4 @@ def _fits(route: Route, incident: Incident) -> bool:
 
 
 def _any_fits(patterns: Sequence[str], texts: Sequence[str]) -> bool:
-    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns for text in texts)
+    return not patterns or any(fits(text, pattern) for pattern in patterns for text in texts)

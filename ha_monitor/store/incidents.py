@@ -6,13 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ha_monitor.events.model import Event
+from ha_monitor.text.patterns import fits
 
 MOST_INCIDENTS = 500
 """That are kept, those that are over included."""
@@ -110,7 +110,7 @@ class Silence(Struct, frozen=True):
 
     def covers(self, incident: Incident) -> bool:
         """Whether it is about an incident, as long as it lasts."""
-        return self.kind == incident.kind and (not self.key or fnmatchcase(incident.key, self.key.replace("[", "[[]")))
+        return self.kind == incident.kind and (not self.key or fits(incident.key, self.key))
 
 
 class Mark(Struct, frozen=True):

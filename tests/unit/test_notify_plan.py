@@ -10,7 +10,7 @@ from ha_monitor.config.notify import Route
 from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, plan
 from ha_monitor.notify.routes import channels_for
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
-from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+from ha_monitor.store.incidents import Incident, Phase, Severity, Silence, Told
 
 START = 1_000_000.0
 NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None, ends_for=120.0)
@@ -426,6 +426,16 @@ def test_routes_say_who_is_told_of_what(routes: list[Route], channels: list[str]
     one = incident("a", facts={"name": "shop.pay"})
 
     assert channels_for(one, routes, ["chat", "pager"]) == channels
+
+
+def test_a_route_and_a_silence_read_a_pattern_alike() -> None:
+    """Given a queue with brackets in its name, a route that names it fits it, as a silence does; `*` and `?` stand for
+    others."""
+    late = incident("a", key="shop[1]")
+    patterns = {"shop[1]": True, "shop[*": True, "*[?]": True, "shop1": False, "shop[2]": False}
+
+    assert {one: bool(channels_for(late, [Route(["chat"], names=[one])], ["chat"])) for one in patterns} == patterns
+    assert {one: Silence("", late.kind, one, START, START).covers(late) for one in patterns} == patterns
 
 
 def test_routes_know_each_severity() -> None:
