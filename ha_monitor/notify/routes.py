@@ -20,7 +20,7 @@ def channels_for(incident: Incident, routes: Sequence[Route], channels: Collecti
 def _fits(route: Route, incident: Incident) -> bool:
     if route.severity and route.severity != incident.severity:
         return False
-    names = [incident.key, str(incident.facts.get("name") or "")]
+    names = [incident.key, *incident.members, str(incident.facts.get("name") or "")]
     return _any_fits(route.kinds, [incident.kind]) and _any_fits(route.names, names)
 
 

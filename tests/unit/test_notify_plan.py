@@ -414,6 +414,7 @@ ROUTES = [
     pytest.param([Route(["chat"], kinds=["queue-*", "worker-*"])], ["chat"], id="kind"),
     pytest.param([Route(["chat"], names=["celery@a"])], ["chat"], id="key"),
     pytest.param([Route(["chat"], names=["shop.*"])], ["chat"], id="name of a task"),
+    pytest.param([Route(["chat"], names=["*@with-a"])], ["chat"], id="one of several"),
     pytest.param([Route(["chat"], names=["*@b"])], [], id="another name"),
     pytest.param([Route(["chat"], severity="page", kinds=["queue-late"])], [], id="all of its keys"),
     pytest.param([Route(["chat"]), Route(["pager"], severity="page")], ["chat", "pager"], id="several"),
@@ -423,7 +424,7 @@ ROUTES = [
 @pytest.mark.parametrize(("routes", "channels"), ROUTES)
 def test_routes_say_who_is_told_of_what(routes: list[Route], channels: list[str]) -> None:
     """Given routes by severity, kind and name, an incident goes to the channels of those that fit."""
-    one = incident("a", facts={"name": "shop.pay"})
+    one = incident("a", facts={"name": "shop.pay"}, members=("celery@a", "celery@with-a"))
 
     assert channels_for(one, routes, ["chat", "pager"]) == channels
 
