@@ -55,12 +55,14 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     from ha_monitor.backend.results import ResultBackend
     from ha_monitor.broker.address import urls_of
     from ha_monitor.metrics.http import address_of
+    from ha_monitor.notify.routes import require_kinds
     from ha_monitor.outputs.handlers import load_handlers
     from ha_monitor.store.reader import StoreReader
     from ha_monitor.web.sign_in import require_sign_in
 
     config = loaded.config
     loaded.require_channels()
+    require_kinds(config.notify.routes)
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
     if config.http.listen:
