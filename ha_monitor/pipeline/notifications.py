@@ -29,6 +29,8 @@ LOOK_EVERY = 1.0
 """Seconds between two looks at what is due."""
 MADE_AGAIN_AFTER = 1.5 * LONGEST
 """Seconds after which a message that another instance claimed is made again: by then its own attempt has ended."""
+FINISHED_WITHIN = LONGEST + 2.0
+"""Seconds for which a stop waits at most for what is being delivered, and for the store to hear of it."""
 
 
 class Known(Protocol):
@@ -101,6 +103,8 @@ class NotificationsDuty:
         """Seconds by which the store's clock is ahead of the monotonic one."""
         self._planned: Changes | None = None
         """What is to be claimed and noted at the next look."""
+        self._finish_until: float | None = None
+        """At a stop: by the monotonic clock, until when it waits for what is under way."""
 
     @property
     def failing(self) -> list[str]:
@@ -111,9 +115,30 @@ class NotificationsDuty:
         self._due.hasten()
         self._planned = None
 
+    def finish(self) -> bool:
+        """The instance stops: begin no message any more. Else the next leader would make again what is being delivered.
+
+        :returns: whether the store is yet to hear what became of one; False if one hangs for too long.
+        """
+        now = self._clock.monotonic()
+        if self._finish_until is None:
+            self._finish_until = now + FINISHED_WITHIN
+        is_under_way = self.has_outcome or any(courier.is_delivering for courier in self._couriers.values())
+        return is_under_way and now < self._finish_until
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether a message has ended, and the store does not know."""
+        return bool(self._taken or self._released) or any(
+            courier.is_delivering and courier.has_outcome for courier in self._couriers.values()
+        )
+
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
-        if self._due.is_due():
+        if self._finish_until is not None:
+            if self._taken or self._released:
+                self._tell(Changes())
+        elif self._due.is_due():
             self._due.restart()
             self._beat()
             self._look()
@@ -121,11 +146,9 @@ class NotificationsDuty:
 
     def _look(self) -> None:
         planned, self._planned = self._planned or Changes(), None
-        released = [*planned.released, *self._released]
-        book = self._exchange(planned._replace(taken=self._taken, released=released))
+        book = self._tell(planned)
         if book is None:
             return
-        self._taken, self._released = [], []
         incidents = self._incidents.incidents()
         if incidents is None:
             return
@@ -144,6 +167,14 @@ class NotificationsDuty:
         for claim in book.claims:
             if claim.channel in self._paces and self._may_make(claim, book.now):
                 self._make(claim, by_id, book.now)
+
+    def _tell(self, planned: Changes) -> Book | None:
+        """Tell the store what became of the messages, and what was planned."""
+        released = [*planned.released, *self._released]
+        book = self._exchange(planned._replace(taken=self._taken, released=released))
+        if book is not None:
+            self._taken, self._released = [], []
+        return book
 
     def _exchange(self, changes: Changes) -> Book | None:
         book = self._deliveries.exchange(changes)

@@ -274,6 +274,38 @@ def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> N
     hangs.set()
 
 
+def test_an_instance_that_stops_begins_no_message() -> None:
+    """Given an instance that stops, what becomes due is left to the next leader, and it need not go on for that."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    assert not bed.duties["1"].finish()
+    for _ in range(3):
+        bed.go()
+    assert (bed.server.messages.claims, bed.receivers["chat"].calls) == ({}, 0)
+
+    bed.follow()
+    bed.go("2")
+    bed.settled("2")
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
+
+
+def test_what_was_not_taken_before_a_stop_is_free_for_the_next_leader() -> None:
+    """Given a delivery that failed when the instance stops, its claim is released first, so that the next leader makes
+    the message at once."""
+    bed = Bed(chat=Receiver(fails(TryAgain("away"))))
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.duties["1"].has_outcome, 30, "the failure", 0.005)
+    assert bed.duties["1"].finish()
+    bed.go()
+    assert not bed.duties["1"].finish()
+
+    bed.follow()
+    bed.go("2")
+    bed.settled("2")
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
+
+
 def test_what_a_channel_took_is_not_forgotten_while_the_store_is_away() -> None:
     """Given a store that is away when a delivery has ended, it hears of it when it is back, and nothing is repeated."""
     bed = Bed(chat=Receiver())
