@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from ha_monitor.config.notify import Route
+from ha_monitor.config.notify import Heartbeat, Notify, Route
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.store.incidents import Incident
@@ -34,6 +34,16 @@ def require_kinds(routes: Sequence[Route]) -> None:
                 known = did_you_mean(pattern, kinds) or f"; known are {', '.join(kinds)}"
                 text = f"no kind of incident{of} fits {shortened(visible(pattern), 100)}{known}"
                 raise ConfigurationError(f"notify.routes[{number}].kinds: {text}", "notify.routes")
+
+
+def untold(settings: Notify) -> list[str]:
+    """The channels that no route leads to, though there are routes: they are told of nothing. Heartbeats need none."""
+    named = {channel for route in settings.routes for channel in route.channels}
+    return [
+        name
+        for name, one in settings.channels.items()
+        if settings.routes and name not in named and not isinstance(one, Heartbeat)
+    ]
 
 
 def _fits(route: Route, incident: Incident) -> bool:

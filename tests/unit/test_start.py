@@ -110,3 +110,20 @@ def test_whoever_would_tell_nobody_is_not_started(command: str, where: str, tmp_
 
     said = f"{file}: notify.routes[0].kinds: no kind of incident fits worker_lost, did you mean worker-lost?"
     assert (done.returncode, said in getattr(done, where)) == (78, True)
+
+
+def test_a_channel_that_no_route_leads_to_is_named(tmp_path: Path) -> None:
+    """Given routes and a channel that is in none of them, `check` says that it is told of nothing; it says that neither
+    of a heartbeat, which needs no route, nor where there are no routes at all."""
+    file, channels = tmp_path / "ha-monitor.toml", '[broker]\nurl = "amqp://h"\n[store]\nurl = "redis://h"\n'
+    for name in ("chat", "pager"):
+        channels += f'[notify.channels.{name}]\ntype = "exec"\ncommand = ["tell"]\n'
+    channels += '[notify.channels.alive]\ntype = "heartbeat"\nurl = "http://h/"\n'
+    said = []
+    for routes in ("", '[[notify.routes]]\nchannels = ["chat"]\n'):
+        file.write_text(channels + routes)
+        command = [sys.executable, "-m", "ha_monitor", "check", "--config", str(file)]
+        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=True)
+        said.append([line for line in done.stdout.splitlines() if " channel: " in line])
+
+    assert said == [[], ["warning  channel: pager: no route leads to it, so it is told of nothing"]]
