@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ha_monitor.check.findings import Finding, Severity, ok
+from ha_monitor.check.findings import Finding, Severity, ok, warning
 from ha_monitor.cli.run import named
 from ha_monitor.config.load import NEEDED, Loaded, read, settings
 from ha_monitor.config.places import OVERLAYS
@@ -55,12 +55,14 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     from ha_monitor.backend.results import ResultBackend
     from ha_monitor.broker.address import urls_of
     from ha_monitor.metrics.http import address_of
+    from ha_monitor.notify.routes import require_kinds, untold
     from ha_monitor.outputs.handlers import load_handlers
     from ha_monitor.store.reader import StoreReader
     from ha_monitor.web.sign_in import require_sign_in
 
     config = loaded.config
     loaded.require_channels()
+    require_kinds(config.notify.routes)
     urls_of(config.broker.url)
     StoreReader(config.store, config.node_id).validate()
     if config.http.listen:
@@ -71,6 +73,8 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
+    for name in untold(config.notify):
+        yield warning("channel", f"{name}: no route leads to it, so it is told of nothing")
     if options.online:
         from ha_monitor.check.online import check_broker, check_result_backend, check_store
         from ha_monitor.check.schedules import check_schedules

@@ -39,6 +39,7 @@ def named(text: str) -> str:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """Run one instance until it is told to stop."""
+    from ha_monitor.notify.routes import require_kinds
     from ha_monitor.service import Service, plain_logger
 
     while_running()
@@ -57,6 +58,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         loaded = configuration()
         loaded.require_channels()
         with loaded.naming_sources():
+            require_kinds(loaded.config.notify.routes)
             service = Service(loaded.config, options.instance, os.environ, reread=lambda: configuration().config)
             logger = service.logger
             return service.run()

@@ -21,6 +21,7 @@ from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
 from ha_monitor.config.type_words import in_words
+from ha_monitor.config.urls import http_problem_of
 from ha_monitor.errors import ConfigurationError
 
 PREFIX = "HA_MONITOR_"
@@ -347,6 +348,7 @@ def _check_together(config: Config, sources: Mapping[str, str], servers: Sequenc
             f"{source}: notify.secrets: expected in a file of its own that only root can read: put it as JSON into "
             f"{CREDENTIALS / 'notify_secrets'}"
         )
-    if (problem := problem_of(config.notify)) is not None:
+    pages = http_problem_of(config.web.url) if config.web.url else ""
+    if problem := problem_of(config.notify) or (pages and f"web.url: {pages}"):
         key = ".".join(problem.partition(":")[0].partition("[")[0].split(".")[:2])
         raise ConfigurationError(f"{sources.get(key, 'the configuration')}: {problem}")

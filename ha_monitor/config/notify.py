@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, field
 
 from ha_monitor.config.type_words import in_words
+from ha_monitor.config.urls import BAD_HOST, can_be_host, http_problem_of
 
 Url = Annotated[
     str,
@@ -25,6 +26,16 @@ OptionalUrl = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,1000}\Z", title="a text without control characters")]
+_WORD = r"""[^\s\x00-\x1f\x7f-\x9f\ud800-\udfff"(),.:;<>@\[\\\]]{1,100}"""
+_ONE = rf"{_WORD}(\.{_WORD}){{0,20}}(@{_WORD}(\.{_WORD}){{0,20}})?"
+_CALLED = rf"""({_WORD}( {_WORD}){{0,20}}|"[^"\\<>\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,100}}")"""
+Address = Annotated[
+    str,
+    Meta(
+        pattern=rf"^(?!.*=\?)({_ONE}|{_CALLED} ?<{_ONE}>)\Z",
+        title='one address, such as ops@example.org or "Ops, Shop" <ops@example.org>',
+    ),
+]
 ChannelName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]{0,39}\Z", title="up to 40 small letters, digits and -")]
 
 
@@ -53,8 +64,8 @@ class Webhook(Struct, forbid_unknown_fields=True, frozen=True, tag="webhook"):
 class Email(Struct, forbid_unknown_fields=True, frozen=True, tag="email"):
     """A mail server; the password for `username` is the secret `password`."""
 
-    to: Annotated[list[Text], Meta(min_length=1, max_length=50)]
-    sender: Text
+    to: Annotated[list[Address], Meta(min_length=1, max_length=50)]
+    sender: Address
     host: Text = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535)] = 0
     """0 for the standard port: 587, 465 or 25."""
@@ -165,7 +176,7 @@ def problem_in(channels: Any) -> str | None:
 def _in_words(text: str) -> str:
     text = text.replace("Object missing required field", "expected")
     text = text.replace("Object contains unknown field", "unknown key")
-    for kind in (Url, OptionalUrl, Text):
+    for kind in (Url, OptionalUrl, Text, Address):
         shown = msgspec.inspect.type_info(kind)
         assert isinstance(shown, msgspec.inspect.Metadata)
         if "matching regex" in text and repr(getattr(shown.type, "pattern", None)) in text:
@@ -180,14 +191,36 @@ def secret_texts(secrets: Mapping[str, Secrets]) -> set[str]:
 
 
 def problem_of(settings: Notify) -> str | None:
-    """What is inconsistent, as a text that begins with the key; None if nothing is."""
+    """What is inconsistent or could never be used, as a text that begins with the key; None if nothing is."""
+    return next(_problems(settings), None)
+
+
+def _problems(settings: Notify) -> Iterator[str]:
     for number, route in enumerate(settings.routes):
+        key = f"notify.routes[{number}].channels"
         if unknown := sorted(set(route.channels) - settings.channels.keys()):
             known = ", ".join(sorted(settings.channels)) or "none"
-            return f"notify.routes[{number}].channels: no channel is called {unknown[0]}; there are {known}"
+            yield f"{key}: no channel is called {unknown[0]}; there are {known}"
+        elif all(isinstance(settings.channels[name], Heartbeat) for name in route.channels):
+            yield f"{key}: expected one that is told of incidents; {route.channels[0]} is a heartbeat"
     if unknown := sorted(settings.secrets.keys() - settings.channels.keys()):
-        return f"notify.secrets: no channel is called {unknown[0]}"
-    return None
+        yield f"notify.secrets: no channel is called {unknown[0]}"
+    for key, url in _urls(settings):
+        if url and (problem := http_problem_of(url)):
+            yield f"{key}: {problem}"
+    for name, channel in settings.channels.items():
+        if isinstance(channel, Email) and not can_be_host(channel.host):
+            yield f"notify.channels.{name}.host: {BAD_HOST}"
+
+
+def _urls(settings: Notify) -> Iterator[tuple[str, str]]:
+    yield "notify.base_url", settings.base_url
+    for name, channel in settings.channels.items():
+        if isinstance(channel, Alertmanager):
+            yield from ((f"notify.channels.{name}.urls[{number}]", url) for number, url in enumerate(channel.urls))
+        elif isinstance(channel, PagerDuty | Webhook | Heartbeat):
+            yield f"notify.channels.{name}.url", channel.url
+    yield from ((f"notify.secrets.{name}.url", secrets.url) for name, secrets in settings.secrets.items())
 
 
 def lacking_in(settings: Notify) -> str | None:

@@ -60,6 +60,21 @@ def problem_of(url: str) -> str:
     return ""
 
 
+def http_problem_of(url: str) -> str:
+    """The same of a URL of HTTP, which would fail at each request."""
+    try:
+        split = urlsplit(url)
+    except ValueError:
+        return BAD_HOST
+    try:
+        port = split.port
+    except ValueError:
+        return BAD_PORT
+    if not split.hostname or not can_be_host(split.hostname):
+        return BAD_HOST
+    return BAD_PORT if port == 0 else ""
+
+
 def _has_unescaped_user(parts: SplitResult) -> bool:
     """Whether a `/`, `?` or `#` in a password has cut off what was meant as user name, password and host."""
     if parts.fragment or "@" in parts.path:

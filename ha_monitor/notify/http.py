@@ -4,18 +4,20 @@ and certificates are verified.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
 from ha_monitor.errors import reason_of
 from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.text.grammar import HIDDEN
 from ha_monitor.version import __version__
 
 MOST_ANSWER = 64 * 1024
@@ -23,6 +25,8 @@ MOST_ANSWER = 64 * 1024
 SHOWN = 200
 """Characters of the body that an error shows."""
 _LATER = (408, 425, 429)
+_PIECES = re.compile(r"[^/?&=]{8,}"), re.compile(r"[A-Za-z0-9_-]{8,}")
+"""Pieces of a URL that may be secret. A server may write what is between them differently."""
 _RECEIVE = 16 * 1024
 
 
@@ -64,7 +68,7 @@ def request(
         token = b64encode(f"{login.username}:{login.password}".encode()).decode()
         sent.append(("Authorization", f"Basic {token}"))
     sent += list((headers or {}).items())
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    target = _target(parts)
     with connected(url, deadline) as connection, _translated(place, maybe_taken=True):
         protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_ANSWER)
         data = protocol.send(h11.Request(method=method, target=target, headers=sent)) or b""
@@ -74,7 +78,7 @@ def request(
         connection.settimeout(deadline.left(f"{place}: no answer"))
         connection.sendall(data)
         answer = _answer(protocol, connection, deadline, place)
-    return _good(answer, place)
+    return _good(answer, url)
 
 
 @contextmanager
@@ -124,6 +128,17 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{_host(parts)}"
 
 
+def without_rest(url: str, text: str) -> str:
+    """A service's answer without the parts of the URL that may be secret: its path and query, and all of their pieces of
+    8 characters or more. Many servers name the path that they do not know.
+    """
+    target = _target(urlsplit(url))
+    whole = {target, target.replace("/", r"\/")}
+    pieces = {piece for one in (target, unquote(target)) for known in _PIECES for piece in known.findall(one)}
+    secret = sorted(pieces | (whole if target != "/" else set()), key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, secret)), HIDDEN, text, flags=re.IGNORECASE) if secret else text
+
+
 def why(error: Exception) -> str:
     """The text of a socket error, without its number."""
     text = error.strerror if isinstance(error, OSError) else None
@@ -132,6 +147,10 @@ def why(error: Exception) -> str:
 
 def _host(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 @contextmanager
@@ -171,14 +190,16 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
             return Answer(status, body)
 
 
-def _good(answer: Answer, place: str) -> Answer:
+def _good(answer: Answer, url: str) -> Answer:
     """Raises `TryAgain` and `Refused` as `request` says."""
-    status = answer.status
+    status, place = answer.status, place_of(url)
     if 200 <= status < 300:
         return answer
     if 300 <= status < 400:
         raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: name the place itself")
-    said = reason_of(ValueError(answer.body[:4000].decode("utf-8", "replace")))[:SHOWN] if answer.body else ""
+    # Before it is truncated: a piece of a secret would not be found.
+    said = without_rest(url, answer.body.decode("utf-8", "replace"))
+    said = reason_of(ValueError(said))[:SHOWN] if said else ""
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
     if status in _LATER or status >= 500:
         raise TryAgain(text)

@@ -42,7 +42,7 @@ class Message(NamedTuple):
     notices: tuple[Notice, ...]
     """At least one."""
     at: float
-    """The current time, in seconds since the epoch."""
+    """The current time by the store's clock, in seconds since the epoch, as the times of incidents are."""
     base_url: str = ""
     """Address of the monitor's pages; empty if there are none."""
     is_digest: bool = False

@@ -68,6 +68,16 @@ class Courier:
         """Whether the last attempt failed, does not end, or succeeded with a remark."""
         return bool(self._told)
 
+    @property
+    def is_delivering(self) -> bool:
+        """Whether a message about incidents is under way, or its outcome was not taken yet."""
+        return self._call is not None and self._claim is not None
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether `take` would return one."""
+        return self._call is not None and self._call.done()
+
     def is_busy_with(self, claim: Claim) -> bool:
         """Whether this message is being delivered, or its outcome was not taken yet."""
         return self._call is not None and self._claim is not None and self._claim.id == claim.id
@@ -80,7 +90,7 @@ class Courier:
 
     def take(self) -> Outcome | None:
         """The outcome of the delivery, once it is known."""
-        if self._call is None or not self._call.done():
+        if self._call is None or not self.has_outcome:
             return None
         call, self._call = self._call, None
         error: NotDelivered | None = None

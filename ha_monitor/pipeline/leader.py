@@ -94,10 +94,10 @@ class Leader:
                 record.open_tasks, investigator=investigator, reconciler=reconciler, logger=logger, clock=clock
             )
             self._duties.append(self._stuck)
-        channels: NotificationsDuty | None = None
+        self._channels: NotificationsDuty | None = None
         latest = LatestLook()
         if config.notify.channels:
-            channels = NotificationsDuty(
+            self._channels = NotificationsDuty(
                 latest,
                 record.deliveries,
                 recipients_of(config.notify),
@@ -109,7 +109,7 @@ class Leader:
                 clock=clock,
                 threads=threads,
             )
-            self._duties.append(channels)
+            self._duties.append(self._channels)
         asked: SchedulesDuty | None = None
         if scout is not None:
             asked = SchedulesDuty(scout, self._watch, logger, clock)
@@ -123,7 +123,7 @@ class Leader:
                     latest=latest,
                     watch=self._watch,
                     strangers=self._strangers,
-                    channels=channels,
+                    channels=self._channels,
                     asked=asked,
                     schedules=definitions_of(config.schedules),
                     listening=self.listening,
@@ -176,6 +176,15 @@ class Leader:
             self._telemetry.does_not_lead()
         else:
             self._telemetry.leads(self._store.lease_until, followed=ticked.followed)
+
+    def finish(self) -> bool:
+        """The instance stops. Whether it has to go on for a while, so that nobody is told a second time of what its
+        channels are being told: see `NotificationsDuty.finish`.
+        """
+        if not self._leads or self._channels is None or not self._channels.finish():
+            return False
+        self.has_duties = self.has_duties or self._channels.has_outcome
+        return True
 
     def perform(self, turn: Turn) -> list[OutboxItem]:
         """Perform the duties in rotation, until the turn is long. The next call continues with the next duty.

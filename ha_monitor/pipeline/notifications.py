@@ -30,6 +30,8 @@ LOOK_EVERY = 1.0
 MADE_AGAIN_AFTER = 1.5 * LONGEST
 """Seconds after which a message claimed by another instance is made again: by then, that instance's attempt has ended.
 """
+FINISHED_WITHIN = LONGEST + 2.0
+"""Maximum seconds for which a stop waits for deliveries in progress, and for the store to hear of their outcomes."""
 
 
 class Known(Protocol):
@@ -104,6 +106,8 @@ class NotificationsDuty:
         """Changes to send to the store at the next look."""
         self._book: Book | None = None
         """The book as it was last read."""
+        self._finish_until: float | None = None
+        """At a stop: until when it waits for deliveries in progress, by the monotonic clock."""
 
     @property
     def failing(self) -> list[str]:
@@ -119,9 +123,31 @@ class NotificationsDuty:
         self._due.hasten()
         self._planned = self._book = None
 
+    def finish(self) -> bool:
+        """The instance stops: begin no further message, and wait for those in progress, which the next leader would
+        otherwise make again.
+
+        :returns: whether the store has yet to hear of an outcome; False once a delivery hangs for too long.
+        """
+        now = self._clock.monotonic()
+        if self._finish_until is None:
+            self._finish_until = now + FINISHED_WITHIN
+        is_under_way = self.has_outcome or any(courier.is_delivering for courier in self._couriers.values())
+        return is_under_way and now < self._finish_until
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether a delivery has ended, and the store does not know its outcome."""
+        return bool(self._taken or self._released) or any(
+            courier.is_delivering and courier.has_outcome for courier in self._couriers.values()
+        )
+
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
-        if self._due.is_due():
+        if self._finish_until is not None:
+            if self._taken or self._released:
+                self._tell(Changes())
+        elif self._due.is_due():
             self._due.restart()
             self._beat()
             self._look()
@@ -129,11 +155,9 @@ class NotificationsDuty:
 
     def _look(self) -> None:
         planned, self._planned = self._planned or Changes(), None
-        released = [*planned.released, *self._released]
-        book = self._exchange(planned._replace(taken=self._taken, released=released))
+        book = self._tell(planned)
         if book is None:
             return
-        self._taken, self._released = [], []
         incidents = self._incidents.incidents()
         if incidents is None:
             return
@@ -151,7 +175,15 @@ class NotificationsDuty:
         by_id = {one.id: one for one in incidents}
         for claim in book.claims:
             if claim.channel in self._paces and self._may_make(claim, book.now):
-                self._make(claim, by_id)
+                self._make(claim, by_id, book.now)
+
+    def _tell(self, planned: Changes) -> Book | None:
+        """Tell the store what became of the messages, and what was planned."""
+        released = [*planned.released, *self._released]
+        book = self._exchange(planned._replace(taken=self._taken, released=released))
+        if book is not None:
+            self._taken, self._released = [], []
+        return book
 
     def _exchange(self, changes: Changes) -> Book | None:
         book = self._deliveries.exchange(changes)
@@ -167,7 +199,7 @@ class NotificationsDuty:
         # A claim time in the future is from before the clock was put back.
         return claim.token == self._store.token or not 0 <= now - claim.at < MADE_AGAIN_AFTER
 
-    def _make(self, claim: Claim, incidents: Mapping[str, Incident]) -> None:
+    def _make(self, claim: Claim, incidents: Mapping[str, Incident], at: float) -> None:
         notices = tuple(
             Notice(delivery_id(part, claim.channel), part.phase, incidents[part.incident], part.at)
             for part in claim.parts
@@ -176,7 +208,6 @@ class NotificationsDuty:
         if not notices:  # nothing is left to report
             self._released.append(claim.id)
             return
-        at = self._clock.time()
         message = Message(claim.id, self._node_id, notices, at, self._base_url, claim.is_digest)
         self._couriers[claim.channel].send(message, claim)
 

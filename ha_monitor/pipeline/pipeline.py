@@ -189,7 +189,7 @@ class Pipeline:
         try:
             self.cycle()
             self._supervisor.ready()
-            while not self._stopping:
+            while not self._stopping or self._leader.finish():
                 self._program.ensure_running()
                 if self._reload_asked:
                     self._reload()

@@ -67,8 +67,8 @@ class Stats(Struct):
     """When this instance, as the leader, last judged incidents, in seconds since the epoch by the store's clock; 0 if
     never."""
     empty_at: float = 0.0
-    """When a query last found the shared queue empty, or no queue, and everything delivered to this instance by then was
-    merged; seconds since the epoch.
+    """When a query last found the shared queue empty, or no queue, and everything that had been delivered to this
+    instance by then was merged; seconds since the epoch.
     """
 
     def add_batch(self, batch: Batch, *, new: int, repeated: int, waiting: int, now: float) -> None:

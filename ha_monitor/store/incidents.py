@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ha_monitor.events.model import Event
+from ha_monitor.text.patterns import fits
 
 MOST_INCIDENTS = 500
 """Incidents that are kept, including those that are over."""
@@ -110,7 +110,7 @@ class Silence(Struct, frozen=True):
 
     def covers(self, incident: Incident) -> bool:
         """Whether it applies to an incident while it lasts."""
-        return self.kind == incident.kind and (not self.key or fnmatchcase(incident.key, self.key.replace("[", "[[]")))
+        return self.kind == incident.kind and (not self.key or fits(incident.key, self.key))
 
 
 class Mark(Struct, frozen=True):

@@ -13,6 +13,7 @@ from ha_monitor.config import load as module
 from ha_monitor.config.load import instance_name, load, read, settings
 from ha_monitor.config.schema import Config, LogLevel, QueueType, StoreSettings
 from ha_monitor.config.secrets import Scrubber
+from ha_monitor.config.urls import BAD_HOST, BAD_PORT
 from ha_monitor.errors import ConfigurationError
 
 
@@ -211,6 +212,7 @@ def test_an_error_about_a_url_says_where_it_comes_from(host: SimpleNamespace) ->
         assert str(caught.value).endswith(": store.url = x: expected y")
 
 
+ONE_ADDRESS = 'expected one address, such as ops@example.org or "Ops, Shop" <ops@example.org>'
 MISTAKES = [
     pytest.param(
         "[store]\nlease = 0.5\n",
@@ -315,6 +317,56 @@ MISTAKES = [
         '[[notify.routes]]\nchannel = ["pager"]\n',
         "{file}: notify.routes[0].channel: unknown key; expected one of channels, severity, kinds, names",
         id="unknown key in a route",
+    ),
+    pytest.param(
+        '[notify.channels.alive]\ntype = "heartbeat"\n[[notify.routes]]\nchannels = ["alive"]\n',
+        "{file}: notify.routes[0].channels: expected one that is told of incidents; alive is a heartbeat",
+        id="a route to a heartbeat alone",
+    ),
+    pytest.param(
+        '[notify.channels.hook]\ntype = "webhook"\nurl = "http://[::1/x"\n',
+        f"{{file}}: notify.channels.hook.url: {BAD_HOST}",
+        id="the URL of a channel without an end of its address",
+    ),
+    pytest.param(
+        '[notify.channels.am]\ntype = "alertmanager"\nurls = ["http://am1:9093", "http://am2:99999"]\n',
+        f"{{file}}: notify.channels.am.urls[1]: {BAD_PORT}",
+        id="the port of a channel",
+    ),
+    pytest.param(
+        '[notify.channels.alive]\ntype = "heartbeat"\nurl = "http://hc..example.org/x"\n',
+        f"{{file}}: notify.channels.alive.url: {BAD_HOST}",
+        id="the host of a channel",
+    ),
+    pytest.param(
+        '[notify.channels.pager]\ntype = "pagerduty"\nurl = "https://:443/enqueue"\n',
+        f"{{file}}: notify.channels.pager.url: {BAD_HOST}",
+        id="a channel without a host",
+    ),
+    pytest.param(
+        '[notify]\nbase_url = "http://pages:0/"\n',
+        f"{{file}}: notify.base_url: {BAD_PORT}",
+        id="the port of links",
+    ),
+    pytest.param(
+        '[web]\nurl = "https://[::1/celery"\n',
+        f"{{file}}: web.url: {BAD_HOST}",
+        id="the URL of the pages",
+    ),
+    pytest.param(
+        '[notify.channels.mail]\ntype = "email"\nto = ["a@b.org"]\nsender = "m@b.org"\nhost = "mail..b.org"\n',
+        f"{{file}}: notify.channels.mail.host: {BAD_HOST}",
+        id="the host of a mail server",
+    ),
+    pytest.param(
+        '[notify.channels.mail]\ntype = "email"\nto = ["a@b.org"]\nsender = "Ops <ops@"\n',
+        f"{{file}}: notify.channels.mail.sender: {ONE_ADDRESS}",
+        id="a sender that is no address",
+    ),
+    pytest.param(
+        '[notify.channels.mail]\ntype = "email"\nto = ["a@b.org", "c@d.org, e@f.org"]\nsender = "a@b.org"\n',
+        f"{{file}}: notify.channels.mail.to[1]: {ONE_ADDRESS}",
+        id="two addresses in one",
     ),
     pytest.param(
         '[notify.secrets.pager]\nkey = "hunter2"\n',
@@ -537,3 +589,5 @@ def test_the_secrets_of_channels_come_as_a_credential_and_are_in_no_text(file: P
     assert "hunter2" not in scrub("refused at https://hooks.example/T0/hunter2")
     given.write_text('{"page": {"key": "hunter2"}}')
     assert wrong(file, environment) == f"{given}: notify.secrets: no channel is called page"
+    given.write_text('{"pager": {"key": "integr8tion"}, "chat": {"url": "https://hooks..example/T0/hunter2"}}')
+    assert wrong(file, environment) == f"{given}: notify.secrets.chat.url: {BAD_HOST}"

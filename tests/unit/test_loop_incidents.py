@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -26,10 +27,11 @@ from ha_monitor.notify.message import Message
 from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
-from ha_monitor.pipeline import announcements
+from ha_monitor.pipeline import announcements, leader
 from ha_monitor.pipeline.courier import LONGEST_PAUSE
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.notifications import FINISHED_WITHIN, Recipient
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
@@ -39,6 +41,7 @@ from tests.support.process import wait_until
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
+from tests.unit.test_notifications import NOW, Receiver
 
 T = TypeVar("T")
 CONFIG = msgspec.structs.replace(OWN_CONFIG, workers=Workers(late_after=4.0, lost_after=8.0))
@@ -828,6 +831,85 @@ def test_a_leader_that_returns_after_another_tells_nobody_what_it_knew(
 
     assert [one for one in told_phases(got) if one[1] == "celery@a"] == of_worker
     assert len({line["token"] for line in first.said("leadership-acquired")}) == 2
+
+
+class Telling:
+    """Two instances that tell a chat, of which the one that leads has begun to tell it of a lost worker."""
+
+    def __init__(self, bed: Bed, chat: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(leader, "recipients_of", lambda _settings: {"chat": Recipient(chat, NOW)})
+        notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
+        config = msgspec.structs.replace(CONFIG, notify=notify)
+        instances = [instance(bed, name, config) for name in "12"]
+        for _ in range(10):
+            beat(bed, "celery@a", "celery@b")
+            live(2, *instances)
+        while not bed.server.messages.claims:
+            beat(bed, "celery@b")
+            live(0.01, *instances)
+        self.first, self.second = sorted(instances, key=lambda one: not one.pipeline._leader._leads)
+        wait_until(lambda: chat.calls == 1, 30, "the delivery", 0.005)
+
+    def settle(self) -> None:
+        """Until the delivery has ended; nobody has looked for its outcome then."""
+        duty = self.first.pipeline._leader._channels
+        assert duty is not None
+        wait_until(lambda: duty.has_outcome, 30, "the outcome", 0.005)
+
+    def stop(self) -> None:
+        self.first.pipeline.stop()
+        self.first.pipeline.run()
+
+
+def test_a_message_that_was_taken_before_a_stop_is_not_made_again(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a leader that is stopped when a channel has taken a message and before the store heard of it, the store
+    hears of it, and the next leader does not tell the channel a second time."""
+    chat = Receiver()
+    telling = Telling(bed, chat, monkeypatch)
+    telling.settle()
+    assert len(bed.server.messages.claims) == 1
+
+    telling.stop()
+    for _ in range(30):
+        beat(bed, "celery@b")
+        telling.second.live(2)
+
+    assert [what for _, what in chat.got] == [[f"{one} firing" for one in bed.server.incidents]]
+    assert bed.server.messages.claims == {}
+
+
+def test_a_stop_waits_for_a_delivery_that_is_under_way(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a leader that is stopped while a channel takes a message, it goes on until the store has heard of it."""
+    may_end = threading.Event()
+    chat = Receiver(lambda: may_end.wait(60))
+    telling = Telling(bed, chat, monkeypatch)
+
+    def end() -> None:
+        may_end.set()
+        telling.settle()
+
+    telling.first.todo = [lambda: None, lambda: None, end]
+    telling.stop()
+
+    assert len(chat.got) == 1
+    assert bed.server.messages.claims == {}
+    assert [line["left_to_others"] for line in telling.first.said("instance-stopped")] == [0]
+
+
+def test_a_stop_does_not_wait_for_a_channel_that_hangs(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a leader that is stopped while a channel hangs, it stops once the delivery must have ended, and keeps its
+    lease until then; the next leader finds the claim."""
+    hangs = threading.Event()
+    telling = Telling(bed, Receiver(lambda: hangs.wait(60)), monkeypatch)
+    began = bed.clock.now
+
+    telling.stop()
+
+    assert FINISHED_WITHIN <= bed.clock.now - began < FINISHED_WITHIN + 1
+    assert len(bed.server.messages.claims) == 1
+    assert telling.first.said("lease-lost") == []
+    assert len(telling.first.said("instance-stopped")) == 1
+    hangs.set()
 
 
 def test_a_lost_worker_says_what_became_of_its_tasks(bed: Bed, one: Instance) -> None:

@@ -39,11 +39,13 @@ class Receiver:
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.first = first
         self.got: list[tuple[str, list[str]]] = []
+        self.times: list[float] = []
         self.calls = 0
 
     def deliver(self, message: Message, _deadline: Deadline) -> str:
         self.calls += 1
         self.first()
+        self.times.append(message.at)
         self.got.append((message.id, [f"{one.incident.id} {one.phase.value}" for one in message.notices]))
         return ""
 
@@ -102,7 +104,7 @@ class Bed:
             record.store.register({"instance": name})
         self.tick("1")
 
-    def duty(self, name: str, pace: Pace | None = NOW) -> NotificationsDuty:
+    def duty(self, name: str, pace: Pace | None = NOW, clock: TurnedClock | None = None) -> NotificationsDuty:
         record: Any = self.records[name]
         return NotificationsDuty(
             self.known,
@@ -113,7 +115,7 @@ class Bed:
             store=record.store,
             stats=self.stats,
             logger=self.logs[name],
-            clock=self.clock,
+            clock=clock or self.clock,
             threads=plain_threads(self.clock),
         )
 
@@ -184,6 +186,20 @@ def test_a_message_is_claimed_delivered_and_told() -> None:
     assert bed.server.messages.claims == {}
     assert [event for event, _ in bed.logs["1"].told] == ["notification-sent"] * 2
     assert (bed.stats.notifications, bed.stats.notification_failures) == (2, 0)
+
+
+def test_a_message_is_of_the_time_by_which_its_incidents_are() -> None:
+    """Given a leader whose clock is seven minutes behind the store's, its message has the store's time: what is said of
+    an incident's age is right, and Alertmanager gets no alert that is over before it begins."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    behind = TurnedClock(bed.clock.now)
+    behind.put_back = 420.0
+    bed.duties["1"] = bed.duty("1", clock=behind)
+    bed.go()
+    wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
+
+    assert bed.receivers["chat"].times == [bed.clock.time()]
 
 
 @pytest.mark.parametrize(
@@ -321,6 +337,38 @@ def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> N
     assert bed.duties["1"].failing == ["bad"]
     assert bed.reasons() == [f"no end of a delivery in {LONGEST_CALL:g} s"]
     hangs.set()
+
+
+def test_an_instance_that_stops_begins_no_message() -> None:
+    """Given an instance that stops, what becomes due is left to the next leader, and it need not go on for that."""
+    bed = Bed(chat=Receiver())
+    bed.known.all = [incident("a")]
+    assert not bed.duties["1"].finish()
+    for _ in range(3):
+        bed.go()
+    assert (bed.server.messages.claims, bed.receivers["chat"].calls) == ({}, 0)
+
+    bed.follow()
+    bed.go("2")
+    bed.settled("2")
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
+
+
+def test_what_was_not_taken_before_a_stop_is_free_for_the_next_leader() -> None:
+    """Given a delivery that failed when the instance stops, its claim is released first, so that the next leader makes
+    the message at once."""
+    bed = Bed(chat=Receiver(fails(TryAgain("away"))))
+    bed.known.all = [incident("a")]
+    bed.go()
+    wait_until(lambda: bed.duties["1"].has_outcome, 30, "the failure", 0.005)
+    assert bed.duties["1"].finish()
+    bed.go()
+    assert not bed.duties["1"].finish()
+
+    bed.follow()
+    bed.go("2")
+    bed.settled("2")
+    assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])]
 
 
 def test_what_a_channel_took_is_not_forgotten_while_the_store_is_away() -> None:

@@ -163,6 +163,38 @@ def test_an_alert_keeps_its_labels_and_ends_when_the_incident_did() -> None:
     assert resolved["endsAt"] == "2025-11-25T19:45:40Z"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "ops@example.org",
+        "root",
+        "a.b+c@mail.example.org",
+        "Ops <ops@example.org>",
+        "Ops of the Shop <ops@example.org>",
+        '"Ops, Shop" <ops@example.org>',
+        '"J. Doe (on call)" <doe@example.org>',
+        "Bereitschaft Süd <süd@example.org>",
+    ],
+)
+def test_each_address_that_the_configuration_takes_is_one_in_the_mail(address: str) -> None:
+    """Given an address of each form that is valid, the mail can be made, and goes to and comes from it alone."""
+    settings = msgspec.convert({"to": [address, "b@example.org"], "sender": address}, Email)
+    mail = mail_of(message(), settings)
+
+    bare = address.rpartition("<")[2].rstrip(">")
+    assert [str(one.addr_spec) for one in mail["To"].addresses] == [bare, "b@example.org"]
+    assert [str(one.addr_spec) for one in mail["From"].addresses] == [bare]
+    assert mail.as_bytes()
+
+
+def test_no_alert_is_over_before_it_begins() -> None:
+    """Given a clock of the store that was put back behind the beginning of an incident, Alertmanager, which refuses an
+    alert that ends before it begins, is given one that lasts."""
+    alert = alert_of(message().notices[0], message(at=AT - 180 - 400))
+
+    assert (alert["startsAt"], alert["endsAt"]) == ("2025-11-25T19:43:40Z", "2025-11-25T19:48:40Z")
+
+
 def test_a_mail_that_is_sent_again_is_the_same_mail_and_belongs_to_its_thread() -> None:
     """Given a message that is made again, its Message-ID is the same; that of the end refers to the same incident."""
     settings = Email(to=["ops@example.org"], sender="monitor@example.org")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any, get_args, get_type_hints
 
+import msgspec
 import pytest
 
 from ha_monitor.config.notify import Route
+from ha_monitor.errors import ConfigurationError
+from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, believed_to_fire, plan
-from ha_monitor.notify.routes import channels_for
+from ha_monitor.notify.routes import channels_for, require_kinds
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
-from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+from ha_monitor.store.incidents import Incident, Phase, Severity, Silence, Told
 
 START = 1_000_000.0
 NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None, ends_for=120.0)
@@ -499,6 +502,7 @@ ROUTES = [
     pytest.param([Route(["chat"], kinds=["queue-*", "worker-*"])], ["chat"], id="kind"),
     pytest.param([Route(["chat"], names=["celery@a"])], ["chat"], id="key"),
     pytest.param([Route(["chat"], names=["shop.*"])], ["chat"], id="name of a task"),
+    pytest.param([Route(["chat"], names=["*@with-a"])], ["chat"], id="one of several"),
     pytest.param([Route(["chat"], names=["*@b"])], [], id="another name"),
     pytest.param([Route(["chat"], severity="page", kinds=["queue-late"])], [], id="all of its keys"),
     pytest.param([Route(["chat"]), Route(["pager"], severity="page")], ["chat", "pager"], id="several"),
@@ -508,9 +512,52 @@ ROUTES = [
 @pytest.mark.parametrize(("routes", "channels"), ROUTES)
 def test_routes_say_who_is_told_of_what(routes: list[Route], channels: list[str]) -> None:
     """Given routes by severity, kind and name, an incident goes to the channels of those that fit."""
-    one = incident("a", facts={"name": "shop.pay"})
+    one = incident("a", facts={"name": "shop.pay"}, members=("celery@a", "celery@with-a"))
 
     assert channels_for(one, routes, ["chat", "pager"]) == channels
+
+
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        pytest.param(
+            Route(["chat"], kinds=["queue-*", "worker_lost"]), "fits worker_lost, did you mean worker-lost?",
+            id="mistyped",
+        ),
+        pytest.param(
+            Route(["chat"], severity="page", kinds=["error-*"]), "of severity page fits error-*; known are "
+            + ", ".join(one.name for one in CATALOGUE if one.severity is Severity.PAGE),
+            id="another severity",
+        ),
+        pytest.param(
+            Route(["chat"], kinds=["\n"]), "fits \\n; known are " + ", ".join(one.name for one in CATALOGUE),
+            id="in one line",
+        ),
+    ],
+)  # fmt: skip
+def test_a_kind_that_there_is_not_is_said_at_the_start(route: Route, said: str) -> None:
+    """Given a pattern that no kind fits, so that nobody would be told, the error says which, and what there is."""
+    with pytest.raises(ConfigurationError) as raised:
+        require_kinds([Route(["chat"]), route])
+
+    assert str(raised.value) == f"notify.routes[1].kinds: no kind of incident {said}"
+
+
+def test_each_kind_can_be_routed() -> None:
+    """Given a route for each kind by its name and severity, and one for all, they are taken."""
+    each = [{"channels": ["chat"], "severity": one.severity, "kinds": [one.name]} for one in CATALOGUE]
+
+    require_kinds(msgspec.convert([{"channels": ["chat"], "kinds": ["*"]}, *each], list[Route]))
+
+
+def test_a_route_and_a_silence_read_a_pattern_alike() -> None:
+    """Given a queue with brackets in its name, a route that names it fits it, as a silence does; `*` and `?` stand for
+    others."""
+    late = incident("a", key="shop[1]")
+    patterns = {"shop[1]": True, "shop[*": True, "*[?]": True, "shop1": False, "shop[2]": False}
+
+    assert {one: bool(channels_for(late, [Route(["chat"], names=[one])], ["chat"])) for one in patterns} == patterns
+    assert {one: Silence("", late.kind, one, START, START).covers(late) for one in patterns} == patterns
 
 
 def test_routes_know_each_severity() -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ha_monitor.check import channels
+from ha_monitor.config.notify import Email, Notify, Secrets
 from ha_monitor.config.schema import Broker, Config, ResultBackend, StoreSettings
 from ha_monitor.config.secrets import Scrubber, mask, mask_url
+from ha_monitor.notify.channel import Deadline, Refused
 
 
 @pytest.mark.parametrize(
@@ -74,3 +77,24 @@ def test_the_password_of_the_result_backend_is_hidden() -> None:
     scrub = Scrubber(Config(result_backend=ResultBackend(url="redis://:correcthorse@h/1", transport_options=options)))
 
     assert scrub("no correcthorse battery here, mymaster") == "no *** *** here, mymaster"
+
+
+class Refusing:
+    """A channel that says what it was given."""
+
+    def __init__(self, _settings: Email, secrets: Secrets) -> None:
+        self._password = secrets.password
+
+    def probe(self, _deadline: Deadline) -> str:
+        raise Refused(f"mail:587: it answers 535 {self._password} is wrong")
+
+
+def test_what_is_found_of_a_channel_shows_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a mail server that repeats the password, `check --online` does not."""
+    monkeypatch.setattr(channels, "make_channel", Refusing)
+    mail = Email(["ops@example.org"], "monitor@example.org", username="monitor")
+    config = Config(notify=Notify(channels={"mail": mail}, secrets={"mail": Secrets(password="hunter22")}))
+
+    (found,) = channels.check_channels(config)
+
+    assert found.text == "mail: mail:587: it answers 535 *** is wrong"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,38 @@ print("looked:", gc.get_threshold()[0] == collector.RUNNING, looked, *(count > 1
 
     last = done.stdout.splitlines()[-1].split()
     assert last == ["looked:", str(runs_for_long), "0", str(runs_for_long), "True"]
+
+
+@pytest.mark.parametrize(("command", "where"), [("check", "stderr"), ("run", "stdout")])
+def test_whoever_would_tell_nobody_is_not_started(command: str, where: str, tmp_path: Path) -> None:
+    """Given a route for a kind of incidents that there is not, `check` and `run` refuse it, and say where it is."""
+    file = tmp_path / "ha-monitor.toml"
+    file.write_text(
+        '[broker]\nurl = "amqp://127.0.0.1:9//"\n[store]\nurl = "redis://127.0.0.1:9/0"\n'
+        '[notify.channels.tell]\ntype = "exec"\ncommand = ["tell"]\n'
+        '[[notify.routes]]\nchannels = ["tell"]\nkinds = ["worker_lost"]\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "ha_monitor", command, "--config", str(file)],
+        env={}, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+    said = f"{file}: notify.routes[0].kinds: no kind of incident fits worker_lost, did you mean worker-lost?"
+    assert (done.returncode, said in getattr(done, where)) == (78, True)
+
+
+def test_a_channel_that_no_route_leads_to_is_named(tmp_path: Path) -> None:
+    """Given routes and a channel that is in none of them, `check` says that it is told of nothing; it says that neither
+    of a heartbeat, which needs no route, nor where there are no routes at all."""
+    file, channels = tmp_path / "ha-monitor.toml", '[broker]\nurl = "amqp://h"\n[store]\nurl = "redis://h"\n'
+    for name in ("chat", "pager"):
+        channels += f'[notify.channels.{name}]\ntype = "exec"\ncommand = ["tell"]\n'
+    channels += '[notify.channels.alive]\ntype = "heartbeat"\nurl = "http://h/"\n'
+    said = []
+    for routes in ("", '[[notify.routes]]\nchannels = ["chat"]\n'):
+        file.write_text(channels + routes)
+        command = [sys.executable, "-m", "ha_monitor", "check", "--config", str(file)]
+        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=True)
+        said.append([line for line in done.stdout.splitlines() if " channel: " in line])
+
+    assert said == [[], ["warning  channel: pager: no route leads to it, so it is told of nothing"]]

@@ -73,7 +73,7 @@ def alert_of(notice: Notice, message: Message) -> dict[str, Any]:
             "command": line(incident.command),
         },
         "startsAt": iso(incident.since),
-        "endsAt": iso(message.at + ENDS_AFTER if firing else max(notice.ended, incident.since)),
+        "endsAt": iso(max(message.at if firing else notice.ended, incident.since) + (ENDS_AFTER if firing else 0.0)),
     }
     if message.base_url:
         alert["generatorURL"] = link_of(message._replace(notices=(notice,)))
