@@ -129,8 +129,8 @@ def place_of(url: str) -> str:
 
 
 def without_rest(url: str, text: str) -> str:
-    """A service's answer without the parts of the URL that may be secret: its path and query, and all of their pieces of
-    8 characters or more. Many servers name the path that they do not know.
+    """A service's answer without the parts of the URL that may be secret: its path and query, and all of their pieces
+    of 8 characters or more. Many servers name the path that they do not know.
     """
     target = _target(urlsplit(url))
     whole = {target, target.replace("/", r"\/")}
