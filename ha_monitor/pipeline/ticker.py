@@ -106,11 +106,11 @@ class Ticker:
         )
         self._ticked_at = self._clock.monotonic()
         self._handed.ticked(self._ticked_at - looked_at)
-        # Only now is that stored. What the tick returned is not returned again: add it before any other call can fail.
+        # Only now is that stored. What the tick returned is not returned again: use it before any other call can fail.
+        report_takeovers(ticked.taken, self._stats, self._logger)
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
         self._merging.take_in()
-        report_takeovers(ticked.taken, self._stats, self._logger)
         self.due.restart()
         if ticked.next_due is not None:
             self.due.hasten(max(SHORTEST_TICK, ticked.next_due))

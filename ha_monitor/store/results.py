@@ -63,6 +63,8 @@ class Recovered(NamedTuple):
     items: list[OutboxItem]
     behind: int
     """Sequence number of the item that comes next."""
+    taken: Sequence[Takeover] = ()
+    """What this instance took over at a tick whose reply was lost."""
 
 
 class Takeover(NamedTuple):
