@@ -102,7 +102,7 @@ do
   end
 
   -- Notes what shows now of the clock of a new event. To be called of each of a task that has `cm`, and of those that
-  -- `begin` says.
+  -- `begin` says. Returns the event's time in µs by Redis's clock, if that of its sender is wrong.
   function sender_clocks.note(facts, fact)
     local code, at = fact[2], fact[3]
     if not STEPS[code] or at == 0 then return end
@@ -111,15 +111,23 @@ do
     if is_wrong or facts.cm then
       local by_store = is_wrong and not skew and now or math.floor(at / 1000) + (skew or 0)
       facts.cm = math.max(facts.cm or 0, by_store)
+      return is_wrong and by_store * 1000 or nil
     end
+    return nil
   end
 
   -- A time in µs of a task that was sent or started, by Redis's clock; nil if nobody knows it.
   local function by_store(facts, at)
-    for _, entry in ipairs(facts.ck) do
+    for _, entry in ipairs(facts.ck or {}) do
       if entry[1] == at then return entry[2] and at + entry[2] * 1000 end
     end
     return at
+  end
+
+  -- When a task that was sent came into its queue last, in µs by Redis's clock: its latest step says it after a retry,
+  -- and where nobody knows by how much the sender's clock is wrong. Of a task with `cm`. As in record.py.
+  function sender_clocks.queued_at(facts)
+    return not facts.xl and by_store(facts, facts.st) or facts.cm * 1000
   end
 
   -- From when a task could have been started to its start, in µs; nil if a clock is wrong, and not known by how much.
