@@ -63,6 +63,8 @@ class Announcements:
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which the lines are written, though the handlers may not have been called."""
+        self._marked_until = 0
+        """Sequence number behind the last that was marked here as `recovered`, of what was forgotten."""
         self._went_back_at = 0.0
         """`Store.went_back_at`, as it was when what is pending was looked at last."""
 
@@ -97,16 +99,20 @@ class Announcements:
         """Continue after a broken connection with the content of the outbox."""
         # A Redis that crashed and lost its last second reuses sequence numbers.
         self._lines_until = min(self._lines_until, recovered.behind)
-        self.add(recovered.items)
+        # The store does not keep these marks; what it is being given again, others may have announced.
+        until = recovered.behind if self._store.lacks_work else self._marked_until
+        self.add(item._replace(recovered=True) if item.sequence < until else item for item in recovered.items)
 
     def forget(self) -> None:
         """Drop what is pending here; it is still in the outbox in Redis."""
+        marked = (item.sequence + 1 for item in self._pending if item.recovered)
+        self._marked_until = max(self._marked_until, *marked, 0)
         self._pending.clear()
 
     def start_anew(self) -> None:
         """The instance has a new token, hence an empty outbox with sequence numbers from 0."""
         self._pending.clear()
-        self._lines_until = 0
+        self._lines_until = self._marked_until = 0
 
     def announce(self) -> bool:
         """Write the lines and call the handlers of all that is pending; returns whether all of it is announced.
