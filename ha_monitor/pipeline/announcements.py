@@ -64,6 +64,8 @@ class Announcements:
         self._pending: deque[OutboxItem] = deque()
         self._lines_until = 0
         """Sequence number below which all lines are written, although handlers may not have been called yet."""
+        self._marked_until = 0
+        """Sequence number after the last forgotten item that was marked here as `recovered`."""
         self._went_back_at = 0.0
         """The value of `Store.went_back_at` when the pending items were last compared with it."""
 
@@ -101,16 +103,20 @@ class Announcements:
         """Continue with the content of the outbox after a connection broke."""
         # A Redis that crashed and lost its last second uses sequence numbers again.
         self._lines_until = min(self._lines_until, recovered.behind)
-        self.add(recovered.items)
+        # The store does not keep these marks; what it is being given again, others may have announced.
+        until = recovered.behind if self._store.lacks_work else self._marked_until
+        self.add(item._replace(recovered=True) if item.sequence < until else item for item in recovered.items)
 
     def forget(self) -> None:
         """Drop the pending items here; they are still in the outbox in Redis."""
+        marked = (item.sequence + 1 for item in self._pending if item.recovered)
+        self._marked_until = max(self._marked_until, *marked, 0)
         self._pending.clear()
 
     def start_anew(self) -> None:
         """Start with an empty outbox and sequence numbers from 0, since the instance has a new token."""
         self._pending.clear()
-        self._lines_until = 0
+        self._lines_until = self._marked_until = 0
 
     def announce(self) -> bool:
         """Write the lines and call the handlers for all pending items. Returns whether all of them are announced.

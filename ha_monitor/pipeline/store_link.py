@@ -13,6 +13,7 @@ from ha_monitor.pipeline.backoff import STABLE_AFTER, Backoff
 from ha_monitor.pipeline.link import Link
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
+from ha_monitor.pipeline.takeovers import report_takeovers
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import is_about_foreign_value
@@ -90,7 +91,9 @@ class StoreLink(Link[None]):
         """
         self._repair()
         if self.registered:
-            self._announcements.recover(self._store.recover())
+            recovered = self._store.recover()
+            report_takeovers(recovered.taken, self._stats, self._logger)
+            self._announcements.recover(recovered)
         else:
             self._store.register(self._who)
             self._lease_backoff.succeeded()

@@ -14,10 +14,10 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.catalogue import Code
 from ha_monitor.store.briefs import Briefs
 from ha_monitor.store.connection import StoreConnection
-from ha_monitor.store.kept import facts_of
+from ha_monitor.store.kept import facts_of, wrong_clocks_of
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.queries import MOST_CHILDREN, MOST_ENDED, MOST_NEWEST
-from ha_monitor.store.record import Facts
+from ha_monitor.store.record import Facts, WrongClocks
 from ha_monitor.store.redis_queries import ORPHANED, range_of
 from ha_monitor.store.worker_runs import MOST_ABANDONED
 
@@ -160,6 +160,7 @@ class Agreement:
         keys = self._keys
         raw = self._call("MGET", *map(keys.task, ids))
         known = {one: facts for one, value in zip(ids, raw, strict=True) if value and (facts := facts_of(value))}
+        clocks = {one: wrong_clocks_of(value) for one, value in zip(ids, raw, strict=True) if one in known}
         known |= self._briefs.facts([one for one, value in zip(ids, raw, strict=True) if value is None])
         if not known:
             return []
@@ -181,7 +182,7 @@ class Agreement:
         found: list[Disagreement] = []
         for number, (task_id, facts) in enumerate(known.items()):
             ended, waits, opened, since = scores[4 * number : 4 * number + 4]
-            told = _Told(facts)
+            told = _Told(facts, clocks.get(task_id, WrongClocks()))
             is_old = told.heard_at < now - self._failure_ttl
             texts = [
                 _about_end(told, ended, may_lack=full[0] or is_old),
@@ -219,7 +220,7 @@ class Agreement:
 class _Told:
     """What a record says about the indexes that must contain its task."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, clocks: WrongClocks) -> None:
         self.has_ended = facts.finish is not None
         self.failed = self.has_ended and facts.finish != Code.SUCCEEDED
         self.code = facts.finish
@@ -232,7 +233,9 @@ class _Told:
         closed = facts.retried_count + facts.requeued_count
         waits = bool(facts.sent) and facts.queue is not None and not self.has_ended and facts.started_count <= closed
         self.queue = facts.queue if waits else None
-        self.since = max(facts.sent or 0, facts.eta or 0, facts.retried or 0) // 1000
+        sent, due, retried = facts.sent or 0, facts.eta or 0, facts.retried or 0
+        # An entry of an earlier version has the time as its sender said it.
+        self.since = {max(at, due) // 1000 for at in (clocks.queued_at(sent, retried), max(sent, retried))}
 
 
 def _about_end(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
@@ -250,7 +253,7 @@ def _about_wait(told: _Told, score: bytes | None, queues: dict[bytes, bytes], *,
     number = queues.get(told.queue.encode("utf-8", "surrogatepass"), b"")
     if score is None:
         return "" if may_lack or not number else f"not in waits, though it waits in {told.queue}"
-    if not number.isdigit() or _whole(score) != range_of(int(number))[0] + told.since:
+    if not number.isdigit() or _whole(score) - range_of(int(number))[0] not in told.since:
         return "in waits with another queue or time"
     return ""
 

@@ -97,7 +97,8 @@ class Store(Protocol):
         """
 
     def recover(self) -> Recovered:
-        """After a broken connection: renew the lease under a new token, and return what is not announced yet. Blocks.
+        """After a broken connection: renew the lease under a new token, and return what is not announced yet, with what
+        a tick took over whose reply was lost. Blocks.
 
         A call of the old connection that arrives late is refused, because of the new token.
 

@@ -12,7 +12,7 @@ from ha_monitor.events.catalogue import TASK_EVENTS, Code, State
 from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
-from ha_monitor.store.record import Facts, record_of, state_of
+from ha_monitor.store.record import Facts, WrongClocks, record_of, state_of
 
 MOST_VALUES = 6
 """Consecutive values of a record."""
@@ -26,6 +26,7 @@ _SECONDS = Struct(f">I{ID_SIZE - 4}x")
 """The time of an event, at the beginning of its id."""
 _values_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _facts_of = msgspec.msgpack.Decoder(Facts).decode
+_clocks_of = msgspec.msgpack.Decoder(WrongClocks).decode
 _Raw = msgspec.Raw
 _whole_of = msgspec.msgpack.Decoder(tuple[Facts, _Raw, _Raw, _Raw, _Raw, _Raw]).decode
 _SIX = bytes((0x90 | MOST_VALUES,))
@@ -139,6 +140,14 @@ class _ReadTask(KeptTask):
 def facts_of(raw: bytes) -> Facts | None:
     """The facts of a record; None if it is foreign."""
     return _facts_in(_values(raw))
+
+
+def wrong_clocks_of(raw: bytes) -> WrongClocks:
+    """The part of a record about wrong clocks; empty if the program cannot have written it."""
+    try:
+        return _clocks_of(_values(raw)[0])
+    except (IndexError, ValueError):
+        return WrongClocks()
 
 
 def _facts_in(values: list[msgspec.Raw]) -> Facts | None:

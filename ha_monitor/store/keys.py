@@ -132,7 +132,8 @@ OWN = {
         "who, stats, seen, merged; `before`: its last token; `lease`: its length; "
         "`first_look`: after how many ms it has open tasks looked at first; `calls`: how many it made; "
         "`behind`: the sequence number behind the last entry of its outbox; `taken`: how many entries of it another "
-        "one has taken",
+        "one has taken; `recovered`: the sequence number behind the last entry that comes from another one's outbox; "
+        "`took`: MessagePack: what it took over at last, as in `takeovers`, and in which of its calls",
         needed=True,
         number="behind",
     ),

@@ -42,14 +42,19 @@ _decode = msgspec.msgpack.Decoder(Entry).decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-def read_items(first: int, raw: list[bytes], own: int | None = None) -> list[OutboxItem]:
+def read_items(first: int, raw: list[bytes], own: int | None = None, recovered_until: int = 0) -> list[OutboxItem]:
     """Read entries as a script returned them.
 
     :param first: sequence number of the first.
     :param own: how many entries precede those taken over from another outbox; None for all.
+    :param recovered_until: sequence number below which entries may come from another outbox, too.
     """
-    own = len(raw) if own is None else own
-    return [OutboxItem(first + index, read_entry(entry), index >= own) for index, entry in enumerate(raw)]
+    behind = first + (len(raw) if own is None else own)
+    numbered = enumerate(raw, first)
+    return [
+        OutboxItem(number, read_entry(entry), number >= behind or number < recovered_until)
+        for number, entry in numbered
+    ]
 
 
 def read_entry(raw: bytes) -> Entry:

@@ -49,6 +49,26 @@ class Facts(Struct, frozen=True, omit_defaults=True, gc=False):
     """The end that was found in the result backend, until its event comes."""
 
 
+class WrongClocks(Struct, frozen=True):
+    """The part of a record about times from wrong clocks, as in `lua/sender_clocks.lua`."""
+
+    latest: int | None = field(name="cm", default=None)
+    """The latest step of the task, in ms by Redis's clock; None if no clock was found to be wrong."""
+    given: list[tuple[int, ...]] = field(name="ck", default_factory=list)
+    """Times in µs from wrong clocks, each with the ms by which its clock is behind, if that is known."""
+
+    def queued_at(self, sent: int, retried: int) -> int:
+        """When a task last came into its queue, in µs by Redis's clock.
+
+        :param sent: and :param retried: in µs, by the senders' clocks; 0 if it was not.
+        """
+        if self.latest is None:
+            return max(sent, retried)
+        skews = dict(one if len(one) == 2 else (one[0], None) for one in self.given if one)
+        skew = None if retried else skews.get(sent, 0)
+        return self.latest * 1000 if skew is None else sent + skew * 1000
+
+
 class TaskRecord(Struct, frozen=True, kw_only=True):
     """What all instances together know about a task. Times are in seconds since the epoch, durations in seconds.
 

@@ -63,6 +63,8 @@ class Recovered(NamedTuple):
     items: list[OutboxItem]
     behind: int
     """Sequence number of the next item."""
+    taken: Sequence[Takeover] = ()
+    """What this instance took over in a tick whose reply was lost."""
 
 
 class Takeover(NamedTuple):

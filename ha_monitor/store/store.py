@@ -107,12 +107,13 @@ class RedisStore(ScriptCalls):
         """
         asked = self._clock.monotonic()
         try:
-            token, first, raw = self._call("recover")
+            token, first, raw, recovered_until, taken = self._call("recover")
         except NotReplicated as error:
             self._lease_granted(error.reply[0], asked)  # the next attempt continues with this token
             raise
         self._lease_granted(token, asked)
-        return Recovered(read_items(first, raw), first + len(raw))
+        items = read_items(first, raw, recovered_until=recovered_until)
+        return Recovered(items, first + len(raw), [_takeover(report) for report in taken])
 
     def tick(
         self,

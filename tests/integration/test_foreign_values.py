@@ -223,6 +223,24 @@ def test_a_broken_entry_of_its_own_makes_an_instance_enter_itself_anew(store_url
     assert {item.entry.event.id for item in lost} <= {item.entry.event.id for item in going.one.emitted}
 
 
+@pytest.mark.parametrize("value", [*TEXTS, pack([])], ids=repr)
+def test_what_is_broken_of_its_takeovers_keeps_no_instance_from_its_outbox(
+    store_url: str, inside: Inside, value: bytes
+) -> None:
+    """Given nothing usable in what an instance's entry says of takeovers, it has its outbox all the same when its
+    connection breaks, and tells of no takeover."""
+    going = Going(store_url)
+    going.round(0)
+    lost = going.one.apply(event("custom", uuid=None, n=1), announce=False).items
+    inside.redis.hset(inside.keys.instance(going.one.store.token), mapping={"recovered": value, "took": value})
+    going.one.store.close()
+    going.one.store.connect()
+    recovered = going.one.store.recover()
+
+    assert [item.entry for item in recovered.items] == [item.entry for item in lost]
+    assert list(recovered.taken) == []
+
+
 @pytest.mark.parametrize("value", TEXTS, ids=repr)
 def test_a_broken_entry_of_a_dead_instance_is_taken_over(store_url: str, inside: Inside, value: bytes) -> None:
     """Given nothing usable in the entry of an instance that died, another one announces what it left."""

@@ -13,8 +13,12 @@ import pytest
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.outputs.line import EventLine, Identity, build_line
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.queries import Queries
+from ha_monitor.store.queue_flow import QueueWait
+from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.results import Counting, StuckTask, Watching
-from tests.integration.storing import Inside, Instance
+from tests.integration.storing import NODE, Inside, Instance, settings
+from tests.integration.test_agreement import found as disagreements
 from tests.integration.test_counting import BUCKETS, samples
 from tests.integration.test_stuck import Leader
 from tests.support.process import wait_until
@@ -331,3 +335,104 @@ def test_the_leader_keeps_since_when_all_is_merged(store_url: str, inside: Insid
 
     assert look(None) is None
     assert look((2.0, 0.0)) == pytest.approx((time.time() - 2) * 1000, abs=30_000)
+
+
+# --- what waits ------------------------------------------------------------------------------
+
+MINUTES = 600.0
+
+
+def waits(url: str) -> QueueWait:
+    (found,) = queries(url).queue_waits(["mail"])
+    return found
+
+
+def queries(url: str) -> Queries:
+    reader = StoreReader(settings(url), NODE)
+    reader.connect()
+    return reader.queries
+
+
+@pytest.mark.parametrize("ahead", [MINUTES, -MINUTES])
+def test_a_queue_is_not_older_or_younger_than_it_is_because_of_a_producer(
+    store_url: str, inside: Inside, ahead: float
+) -> None:
+    """Given a producer whose clock is wrong, nobody knows by how much, its task waits since it came, by the store's
+    clock, also once a worker has received it: it is neither late at once nor one for later. It comes into the queue
+    then, too, and is not in it once it has started."""
+    one = Instance(store_url).start()
+    catch_up(inside)
+    began = time.time() - 3
+    sent, received, started = run(Clocks(producer=ahead), began=began, queue="mail")[:3]
+    one.apply(sent)
+
+    first = waits(store_url)
+    assert (first.waiting, first.later) == (1, 0)
+    assert first.oldest == pytest.approx(began, abs=30)
+    assert queries(store_url).queue_flow(["mail"], began - 120, began + 120)[0].came == 1
+    one.apply(received)
+    second = waits(store_url)
+    assert (second.waiting, second.later) == (1, 0)
+    assert second.oldest == pytest.approx(began, abs=30)
+    one.apply(started)
+    assert waits(store_url) == QueueWait(0, None, 0)
+    assert inside.redis.zcard(inside.keys.waits) == 0
+
+
+@pytest.mark.parametrize("ahead", [HOURS, -HOURS])
+def test_a_queue_is_as_old_as_a_known_clock_says(store_url: str, inside: Inside, ahead: float) -> None:
+    """Given a producer on the host of a worker whose wrong clock is known, its task waits since it was sent, by the
+    store's clock, also once it was received."""
+    one = Instance(store_url).start()
+    catch_up(inside, ago=MINUTES)
+    know(inside, ahead, WORKER)
+    began = time.time() - MINUTES
+    sent, received = run(Clocks(ahead, ahead), began=began, queue="mail")[:2]
+    for body in (sent | {"hostname": SAME_HOST}, received | {"timestamp": time.time() + ahead}):
+        one.apply(body)
+
+        assert waits(store_url) == (1, pytest.approx(began, abs=0.002), 0)
+
+
+def test_a_right_producer_s_task_waits_since_it_was_sent_whatever_its_worker_s_clock(
+    store_url: str, inside: Inside
+) -> None:
+    """Given a right producer, and a worker with a wrong clock that has received its task and then retries it, it waits
+    since it was sent, and from its retry on since that, by the store's clock."""
+    one = Instance(store_url).start()
+    catch_up(inside, ago=MINUTES)
+    know(inside, HOURS, WORKER)
+    began = time.time() - MINUTES
+    sent, received, started, _ = run(Clocks(worker=HOURS), began=began, queue="mail")
+    one.apply(sent, received)
+    assert waits(store_url) == (1, pytest.approx(began, abs=0.002), 0)
+
+    one.apply(started, event("task-retried", at=began + 60 + HOURS))
+
+    assert waits(store_url) == (1, pytest.approx(began + 60, abs=0.002), 0)
+
+
+@pytest.mark.parametrize("ahead", [MINUTES, -MINUTES])
+def test_what_an_earlier_version_said_of_a_wait_is_no_disagreement_and_goes(
+    store_url: str, inside: Inside, ahead: float
+) -> None:
+    """Given a task of a wrong producer, records and index agree, also where an earlier version has written the time as
+    the producer said it; another time is told of. The entry goes when the task starts."""
+    one = Instance(store_url, failure_ttl=10_000_000.0).start()
+    catch_up(inside)
+    began = time.time()
+    sent, _, started, _ = run(Clocks(producer=ahead), began=began, queue="mail")
+    one.apply(sent)
+    assert disagreements(one, inside, keeps_open=False) == []
+    (score,) = (score for _, score in inside.redis.zrange(inside.keys.waits, 0, -1, withscores=True))
+    earlier = score // 2**42 * 2**42 + int(sent["timestamp"] * 1_000_000) // 1000
+    inside.redis.zadd(inside.keys.waits, {UUID: earlier})
+    assert disagreements(one, inside, keeps_open=False) == []
+
+    inside.redis.zadd(inside.keys.waits, {UUID: earlier + 1})
+    assert [told.what for told in disagreements(one, inside, keeps_open=False)] == [
+        "in waits with another queue or time"
+    ]
+    inside.redis.zadd(inside.keys.waits, {UUID: earlier})
+    one.apply(started)
+    assert inside.redis.zcard(inside.keys.waits) == 0

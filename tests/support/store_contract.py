@@ -439,6 +439,45 @@ class StoreContract:
                 call()
         assert types(merge(two, decode(*life("b")))) == ["task-received", "task-started", "task-succeeded"]
 
+    def test_what_was_taken_over_is_marked_after_a_broken_connection_too(self, bed: Bed) -> None:
+        """Given entries of a dead instance, of which the first is announced when the connection breaks, the others come
+        back marked as `recovered`, and what was merged after them unmarked. The takeover was told of, and is not again.
+        """
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        bed.let_lease_end(one.store.token)
+        assert [ticked.taken[0].entries for ticked in taken_over(bed, two) if ticked.taken] == [3]
+        two.store.announced(1)
+        merge(two, decode(*life("b")))
+        two.store.close()
+        two.store.dial().use()
+
+        recovered = two.store.recover()
+
+        marks = [(item.sequence, item.recovered) for item in recovered.items]
+        assert marks == [(1, True), (2, True), (3, False), (4, False), (5, False)]
+        assert list(recovered.taken) == []
+
+    def test_a_takeover_is_told_of_though_the_reply_is_lost(self, bed: Bed) -> None:
+        """Given a tick that takes over what a dead instance left, and whose reply never comes, the entries come back
+        marked as `recovered`, with word of the takeover; after the next broken connection that is not said again."""
+        one, two = started(bed), started(bed)
+        merge(one, decode(*life("a")))
+        bed.let_lease_end(one.store.token)
+        ticks = taken_over(bed, two)
+        assert [len(ticked.taken) for ticked in ticks] == [0, 0, 0, 1]
+        store: Any = two.store
+        store._rollbacks.calls -= 1  # as if that reply had not come
+        recovered = []
+        for _ in range(2):
+            two.store.close()
+            two.store.dial().use()
+            recovered.append(two.store.recover())
+
+        assert [[item.recovered for item in found.items] for found in recovered] == [[True] * 3] * 2
+        told = [[(taken.who["instance"], taken.entries) for taken in found.taken] for found in recovered]
+        assert told == [[("1", 3)], []]
+
     def test_an_instance_that_leaves_frees_its_outbox_at_once(self, bed: Bed) -> None:
         """Given an orderly end with two items left, they are said to be left, and another instance gets them."""
         one, two = started(bed), started(bed)

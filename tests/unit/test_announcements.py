@@ -15,6 +15,7 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.outbox import Entry, OutboxItem
+from ha_monitor.store.results import Recovered
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -25,6 +26,7 @@ class FakeStore:
     """Notes what is done."""
 
     went_back_at = 0.0
+    lacks_work = False
 
     def __init__(self) -> None:
         self.done = 0
@@ -123,6 +125,30 @@ def test_what_was_pending_when_the_store_went_back_is_marked(*, went_back: bool)
     lines: Any = made.lines
     assert lines.written == [0, 1, 2]
     assert lines.marked == ([0, 1, 2] if went_back else [])
+
+
+@pytest.mark.parametrize(
+    ("was_marked", "lacks_work", "marked"), [(False, False, []), (True, False, [0, 1, 2]), (False, True, [0, 1, 2, 3])]
+)
+def test_what_was_marked_is_so_after_a_broken_connection(
+    *, was_marked: bool, lacks_work: bool, marked: list[int]
+) -> None:
+    """Given lines that are to say that they may have been written before, since the store went back, when the
+    connection breaks before they are written, they come back from the store without that, and say so all the same. So
+    do all while the store is being given again what it lost."""
+    store = FakeStore()
+    made = announcements(store, lambda _sequence, _outcome: None)
+    if was_marked:
+        made.forget()
+        made.add(item._replace(recovered=True) for item in items(3))
+    made.forget()
+    store.lacks_work = lacks_work
+    made.recover(Recovered(items(4), 4))
+    made.announce()
+
+    lines: Any = made.lines
+    assert lines.written == [0, 1, 2, 3]
+    assert lines.marked == marked
 
 
 def test_the_lease_is_kept_while_a_handler_works_and_a_handler_that_hangs_is_no_progress() -> None:

@@ -814,6 +814,33 @@ def test_a_takeover_is_told_though_the_tick_does_not_come_to_its_end(amqp: Bed) 
     assert two.telemetry.lease._silent_since is not None
 
 
+def test_what_was_taken_over_is_marked_and_told_of_though_the_reply_is_lost(amqp: Bed) -> None:
+    """Given an instance that dies with an outbox, and a tick of another one that takes it over and whose reply is lost,
+    the other one finds the lines in its own outbox, marks each as `recovered`, and tells of the takeover, once."""
+    one, two = Instance(amqp), Instance(amqp, "2")
+    live(LEASE + 1, one, two)
+    publish_all(amqp)
+    amqp.store_trouble.at("after apply", StoreUnavailable("killed"))
+    one.cycle()
+    one.source.close()
+    token = one.record.store.token
+    lost: list[str] = []
+
+    def trouble(moment: str) -> None:
+        if moment == "after tick" and token in amqp.server.taken_over and not lost:
+            lost.append(moment)
+            raise StoreUnavailable("reset")
+
+    amqp.server.trouble = trouble
+    two.live(3 * LEASE)
+
+    assert lost
+    assert two.announced == ALL
+    assert [line["recovered"] for line in two.output.lines if "event_id" in line] == [True] * 9
+    assert [(line["of_instance"], line["entries"]) for line in two.said("outbox-taken-over")] == [("1", 9)]
+    assert two.stats.takeovers == 1
+
+
 def test_rejections_are_told_at_the_end(amqp: Bed) -> None:
     """Given rejections right after one that was told, the end of the instance tells of them, and their samples are in
     the store."""

@@ -385,6 +385,36 @@ def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.Monk
     assert bed.is_settled
 
 
+def test_a_takeover_is_told_of_though_a_batch_under_way_fails(amqp: Bed) -> None:
+    """Given a distant store and a batch under way whose reply is lost right after that of a tick that took an outbox
+    over, the takeover is told of, once, and its lines are marked as `recovered`."""
+    other = Instance(amqp, "2")
+    other.cycle(2)
+    publish_all(amqp)
+    amqp.store_trouble.at("after apply", StoreUnavailable("killed"))
+    other.cycle()
+    other.source.close()
+    far = Far(amqp)
+    far.answers_after(0.1)
+    token = other.record.store.token
+    failed: list[int] = []
+
+    def trouble(moment: str) -> None:
+        if moment == "before apply" and token in amqp.server.taken_over and not failed:
+            failed.append(far.one.stats.takeovers)
+            raise StoreUnavailable("reset")
+
+    amqp.server.trouble = trouble
+    for number in range(3 * int(LEASE) * 10):
+        far.publish(f"task-{number}")
+        far.one.live(0.1)
+
+    assert failed == [1]
+    assert far.one.stats.takeovers == len(far.one.said("outbox-taken-over")) == 1
+    marked = [(line["event"], line["task_id"]) for line in far.one.output.lines if line.get("recovered")]
+    assert set(ALL) <= set(marked)  # what had lain before them in its outbox may be marked, too
+
+
 def noting(asked: list[tuple[str, int]], far: Far, name: str, call: Callable[..., object]) -> Callable[..., object]:
     """A call that notes how many batches are under way when it is made."""
 

@@ -2,7 +2,7 @@
 --
 -- Redis does not roll back what a script wrote before it failed. So a script reads and computes first, and then calls
 -- `commit`, which writes in this order:
---   1  `unfinished`: whose outbox gets how many entries
+--   1  `unfinished`: whose outbox gets how many entries; `recovered`: up to where some come from another one
 --   2  the entries
 --   3  the records, and everything else
 --   4  `unfinished` is deleted, and the outbox is trimmed
@@ -131,9 +131,12 @@ do
     return own_kept
   end
 
-  local function push_items()
+  -- own: how many of the first items come from no other outbox.
+  local function push_items(own)
     if #items == 0 then return end
     redis.call('SET', keys.unfinished, cmsgpack.pack({ keys.instance, keys.outbox, behind, length }))
+    -- The reply alone could be lost, and the others may have been announced by whoever left them behind.
+    if own < #items then redis.call('HSET', keys.instance, 'recovered', behind + #items) end
     in_pieces(items, PUSH_AT_ONCE, function(...) redis.call('RPUSH', keys.outbox, ...) end)
     redis.call('HSET', keys.instance, 'behind', behind + #items)
   end
@@ -171,7 +174,7 @@ do
     own = own or #items
     if any_interrupted then own = leave_out_interrupted(own) end
     if is_wanted then write_tail(own) end
-    push_items()
+    push_items(own)
     if write_indexes then write_indexes() end
     write_records()
     if write_rest then write_rest() end

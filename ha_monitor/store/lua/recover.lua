@@ -2,16 +2,25 @@
 -- connection may still arrive at any later time; it carries the old token and is refused. Repeating this script with
 -- the old token gives LEASELOST: what it moved is then taken over when the new token's lease expires.
 --
--- @include clock lease outbox tokens
+-- @include clock lease outbox stored tokens trouble
 -- @keys leases instance outbox
 -- @families instance outbox
--- @options token lease
+-- @options token lease calls
 --
--- Returns {new token, sequence number of the first entry, entries}, or the error LEASELOST.
+-- Returns {new token, sequence number of the first entry, entries, sequence number below which they may have been
+-- announced before, {JSON of each outbox taken over of which the caller has no reply}}, or the error LEASELOST.
+
+-- What the latest tick that took something over has told of it, if its reply was lost.
+local function untold()
+  local taken, call = load_packed(keys.instance, unless_foreign('HGET', keys.instance, 'took'))
+  return type(call) == 'number' and call > options.calls and taken or {}
+end
 
 return holding_lease(function()
   begin()
   local first = trim()
+  local recovered = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'recovered')) or 0
+  local taken = untold()
   local token = new_token()
   local instance, outbox = families.instance .. token, families.outbox .. token
   -- If this fails in between, the moved outbox is taken over when the new lease expires.
@@ -24,5 +33,5 @@ return holding_lease(function()
     redis.call('HSET', instance, 'before', options.token)
   end
   redis.call('ZREM', keys.leases, options.token)
-  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1) }
+  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1), recovered, taken }
 end)

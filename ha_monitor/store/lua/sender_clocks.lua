@@ -102,7 +102,7 @@ do
   end
 
   -- Notes what a new event shows about its clock. To be called for each event outside the range of `begin`, and for
-  -- each event of a task that has `cm`.
+  -- each event of a task that has `cm`. Returns the event's time in µs by Redis's clock, if the sender's is wrong.
   function sender_clocks.note(facts, fact)
     local code, at = fact[2], fact[3]
     if not STEPS[code] or at == 0 then return end
@@ -111,15 +111,23 @@ do
     if is_wrong or facts.cm then
       local by_store = is_wrong and not skew and now or math.floor(at / 1000) + (skew or 0)
       facts.cm = math.max(facts.cm or 0, by_store)
+      return is_wrong and by_store * 1000 or nil
     end
+    return nil
   end
 
   -- The time in µs at which a task was sent or started, by Redis's clock; nil if it is not known.
   local function by_store(facts, at)
-    for _, entry in ipairs(facts.ck) do
+    for _, entry in ipairs(facts.ck or {}) do
       if entry[1] == at then return entry[2] and at + entry[2] * 1000 end
     end
     return at
+  end
+
+  -- When a task last came into its queue, in µs by Redis's clock. After a retry, and if the sender's clock is wrong by
+  -- an unknown amount, this is the time of its latest step. For a task with `cm` that was sent. As in record.py.
+  function sender_clocks.queued_at(facts)
+    return not facts.xl and by_store(facts, facts.st) or facts.cm * 1000
   end
 
   -- The time in µs from when a task could have started to its start; nil if a clock is wrong by an unknown amount. For

@@ -224,13 +224,16 @@ local function write_takeover(token, count, whole)
   redis.call('ZREM', keys.leases, token)
 end
 
-local function write_rest()
+-- call: the number of this one.
+local function write_rest(call)
   in_pieces(put_off, 2 * PUSH_AT_ONCE, function(...) redis.call('ZADD', keys.waiting, ...) end)
   in_pieces(waited, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.waiting, ...) end)
   in_pieces(retried, PUSH_AT_ONCE, function(...) redis.call('ZREM', keys.retries, ...) end)
   indexes.sweep()
   open_since.sweep(now)
   for _, entry in ipairs(left_behind) do write_takeover(entry[1], entry[2], entry[3]) end
+  -- For `recover`: who lost the reply has to tell of it all the same.
+  if #taken > 0 then attempt('HSET', keys.instance, 'took', cmsgpack.pack(taken, call)) end
   error_groups.write()
   if counting then write_counts() end
 end
@@ -270,7 +273,7 @@ local function next_due()
   return least
 end
 
-return holding_lease(function()
+return holding_lease(function(call)
   begin()
   renew()
   local step = deadlines.check()
@@ -281,6 +284,6 @@ return holding_lease(function()
   -- After a rollback, leases show old renewals: an instance that is alive renews its lease within one lease.
   if options.may_take_over and not rollback.is_recent(options.lease) then take_over() end
   local first
-  first, own = commit(nil, write_rest, own)
+  first, own = commit(nil, function() write_rest(call) end, own)
   return { first, items, next_due(), taken, own, leads, step, look_at_label_sets() }
 end)

@@ -19,7 +19,7 @@ from ha_monitor.store.memory.task import KeptError, MemoryTask
 from ha_monitor.store.name_statistics import KEPT, RUN_TIME
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.queries import Gap
-from ha_monitor.store.results import StoreInfo
+from ha_monitor.store.results import StoreInfo, Takeover
 from ha_monitor.store.schedules import Coverage, KnownSource
 from ha_monitor.store.tail import TailEvent
 from ha_monitor.store.worker_runs import LostRun
@@ -49,6 +49,10 @@ class MemoryInstance(Struct):
     seen: float = 0.0
     before: int = 0
     """Its previous token; 0 if it had none."""
+    recovered_until: int = 0
+    """Sequence number after the last item that comes from another outbox."""
+    took: tuple[int, Sequence[Takeover]] = (0, ())
+    """The number of the call in which it last took something over, and what."""
 
     def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
         """Append entries. :param recovered: how many of the last ones come from another outbox."""
@@ -56,6 +60,8 @@ class MemoryInstance(Struct):
         self.outbox += entries
         self.behind += len(entries)
         own = len(entries) - recovered
+        if recovered:
+            self.recovered_until = self.behind
         return [OutboxItem(first + number, entry, number >= own) for number, entry in enumerate(entries)]
 
     def trim(self, announced: int) -> None:

@@ -103,8 +103,12 @@ class MemoryStore:
             del self.server.instances[self.token]
             own.lease_until, own.before = self._next_lease(), self.token
             first = own.behind - len(own.outbox)
-            items = [OutboxItem(first + number, entry) for number, entry in enumerate(own.outbox)]
-            return self.server.enter(own), Recovered(items, own.behind)
+            items = [
+                OutboxItem(number, entry, number < own.recovered_until)
+                for number, entry in enumerate(own.outbox, first)
+            ]
+            call, taken = own.took
+            return self.server.enter(own), Recovered(items, own.behind, taken if call > self._rollbacks.calls else ())
 
         asked = self._clock.monotonic()
         token, recovered = self.own_call("recover", moved)
@@ -175,6 +179,8 @@ class MemoryStore:
             # As in tick.lua: after the store went back, living instances renew their leases first.
             may_take_over = self._lease.may_take_over() and not server.went_back_within(self._lease.duration)
             left, taken = self._take_over(now) if may_take_over else ([], [])
+            if taken:
+                own.took = own.calls, taken
             # It is due, but has not waited long enough: other instances must merge first.
             waits = [
                 task.announce_until if task.announce_until > now else now + LOOK_AGAIN
@@ -256,13 +262,9 @@ class MemoryStore:
     def own_call(self, name: str, work: Callable[[MemoryInstance], Reply]) -> Reply:
         """Make a call that needs this instance's lease, and tells what it has announced."""
 
-        def checked() -> Reply:
-            confirmed, reply = self._under_lease(announced, self._rollbacks.calls, work)
-            self._rollbacks.confirmed(confirmed)
-            return reply
-
         announced = self._progress.announced
-        reply = self.call(name, checked)
+        confirmed, reply = self.call(name, lambda: self._under_lease(announced, self._rollbacks.calls, work))
+        self._rollbacks.confirmed(confirmed)
         self._progress.confirm_upto(announced)
         return reply
 

@@ -58,9 +58,10 @@ do
     add(queue, at < latest and at or latest, what, by)
   end
 
-  -- A task was sent: the fact of a new event that names its queue.
-  local function note_sent(fact)
-    local at, due = fact[3], fact[6] and fact[6].e
+  -- A task was sent: the fact of a new event that names its queue. at: when, in µs, by Redis's clock if the sender's is
+  -- wrong.
+  local function note_sent(fact, at)
+    local due = fact[6] and fact[6].e
     if due and due > at then at = due end
     if at < latest + KEPT * HOUR then add(fact[8], at, CAME, 1) end
   end

@@ -1,11 +1,11 @@
--- Tasks that have not started, by queue and by when they could have: when they were sent, or a later eta. Only for
--- tasks whose producers send task-sent, which names the queue.
+-- Tasks that have not started, by queue and by when they could have: when they were sent (by Redis's clock if the
+-- sender's is wrong), or a later eta. Only for tasks whose producers send task-sent, which names the queue.
 --
 -- All queues share one sorted set, so one command for each batch adds tasks and one removes them, whatever their
 -- queues: task id -> the number of the queue times 2^42, plus that time in ms. The queues in which tasks have waited
 -- have their numbers in a hash.
 --
--- @include clock numbers pieces stored tables trouble work
+-- @include clock numbers pieces sender_clocks stored tables trouble work
 -- @keys waits wait_queues
 -- @families task
 
@@ -22,8 +22,12 @@ do
     if not since or since == 0 or not queue or facts.tk ~= nil then return nil end
     local closed = (facts.xc or 0) + (facts.jc or 0)
     if (facts.sc or 0) > closed then return nil end
+    if facts.cm then
+      since = sender_clocks.queued_at(facts)
+    elseif facts.xl and facts.xl > since then
+      since = facts.xl
+    end
     if facts.e and facts.e > since then since = facts.e end
-    if facts.xl and facts.xl > since then since = facts.xl end
     return queue, since
   end
 

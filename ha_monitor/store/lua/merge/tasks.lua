@@ -50,12 +50,12 @@ do
           abandoned.note(uuid, facts, fact)
         end
         if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
-        local at = fact[3]
-        if at < earliest or at > latest or facts.cm then sender_clocks.note(facts, fact) end
+        local at, by_store = fact[3], nil
+        if at < earliest or at > latest or facts.cm then by_store = sender_clocks.note(facts, fact) end
         -- A producer sends task-sent, and perhaps events without a code (0).
         if code == SENT then
           if fact[8] then
-            note_sent(fact)
+            note_sent(fact, by_store or at)
             if facts.n then producers.note(facts.n, fact[7] ~= 0) end
           end
         elseif code > 0 then
