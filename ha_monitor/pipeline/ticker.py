@@ -106,8 +106,8 @@ class Ticker:
         )
         self._ticked_at = self._clock.monotonic()
         self._handed.ticked(self._ticked_at - looked_at)
-        # The samples and the requeue are stored only now. What the tick returned is not returned again: use it before any
-        # other call can fail.
+        # The samples and the requeue are stored only now. What the tick returned is not returned again: use it before
+        # any other call can fail.
         report_takeovers(ticked.taken, self._stats, self._logger)
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
