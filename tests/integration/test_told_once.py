@@ -174,9 +174,12 @@ class World:
         new.write_bytes(msgspec.json.encode(list(self.incidents.values())))
         new.replace(self._file)
 
+    def _leading(self) -> int:
+        return int(self.inside.redis.get(self.inside.keys.leader) or 0)
+
     def kill_leader(self) -> None:
         """Kill the instance that leads."""
-        token = int(self.inside.redis.get(self.inside.keys.leader) or 0)
+        token = self._leading()
         who = json.loads(self.inside.redis.hget(self.inside.keys.instance(token), "who") or b"{}")
         (leader,) = [one for one in self.instances if one.pid == who["pid"]]
         self._killed = token
@@ -187,16 +190,25 @@ class World:
         killed = [number for number, one in enumerate(self.instances) if not one.running]
         for number in killed:
             self.instances[number].wait()
-            self._let_claims_end()
+            self._let_claims_end(self._killed)
             self.inside.let_lease_end(self._killed)
             self.instances[number] = self._start(number)
         return len(killed)
 
-    def _let_claims_end(self) -> None:
+    def restart(self, store: PrivateRedis) -> None:
+        """Restart the store, until an instance leads again. Its token is a new one, so it would make the messages of the
+        old one again when their time is over: as if it were.
+        """
+        before = self._leading()
+        store.restart()
+        wait_until(lambda: self._leading() not in (0, before), 60, "a leader after the restart", 0.02)
+        self._let_claims_end(before)
+
+    def _let_claims_end(self, token: int) -> None:
         key = self.inside.keys.notify_claims
         for name, raw in self.inside.redis.hgetall(key).items():
             claim = read_claim(raw)
-            if claim is not None and claim.token == self._killed:
+            if claim is not None and claim.token == token:
                 self.inside.redis.hset(key, name, pack_claim(msgspec.structs.replace(claim, at=0.0)))
 
     def failures(self, channel: str) -> int:
@@ -265,7 +277,7 @@ def test_each_incident_is_told_once_and_its_end_once_however_often_leaders_are_k
         here.put(incident(number), *([incident(number - 1, Phase.RESOLVED)] if number else []))
         if is_restart:
             receivers.wait_for("webhook", number, "firing")
-            own_redis.restart()
+            here.restart(own_redis)
         else:
             if victim == "exec":
                 receivers.wait_for("exec", number, "firing")
