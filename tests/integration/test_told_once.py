@@ -196,8 +196,8 @@ class World:
         return len(killed)
 
     def restart(self, store: PrivateRedis) -> None:
-        """Restart the store, until an instance leads again. Its token is a new one, so it would make the messages of the
-        old one again when their time is over: as if it were.
+        """Restart the store, and wait for the next leader. Its token is new, so it would make the messages of the old one
+        again when their time is over: as if it were.
         """
         before = self._leading()
         store.restart()
