@@ -196,7 +196,7 @@ class World:
         return len(killed)
 
     def restart(self, store: PrivateRedis) -> None:
-        """Restart the store, and wait for the next leader. Its token is new, so it would make the messages of the old one
+        """Restart the store, and wait for the next leader. Its token is new, so it makes the messages of the old one
         again when their time is over: as if it were.
         """
         before = self._leading()

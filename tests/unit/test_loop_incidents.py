@@ -64,11 +64,12 @@ class AtOnce(CallThread):
 class LookingAtOnce(ConnectingAtOnce):
     """What a test sees does not depend on how long a look takes, or a message."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, delivers_at_once: bool = True) -> None:
         super().__init__(clock)
+        self._at_once = {"incidents", "investigator"} | ({"notify"} if delivers_at_once else set())
 
     def calls(self, name: str) -> CallThread:
-        return AtOnce() if name in ("incidents", "investigator", "notify") else super().calls(name)
+        return AtOnce() if name in self._at_once else super().calls(name)
 
 
 class Receiving:
@@ -90,9 +91,9 @@ def bed() -> Bed:
     return Bed()
 
 
-def instance(bed: Bed, name: str = "1", config: Config = CONFIG) -> Instance:
+def instance(bed: Bed, name: str = "1", config: Config = CONFIG, *, delivers_at_once: bool = True) -> Instance:
     """One that looks for incidents."""
-    threads = LookingAtOnce(bed.clock)
+    threads = LookingAtOnce(bed.clock, delivers_at_once=delivers_at_once)
     return Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
 
 
@@ -840,7 +841,7 @@ class Telling:
         monkeypatch.setattr(leader, "recipients_of", lambda _settings: {"chat": Recipient(chat, NOW)})
         notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
         config = msgspec.structs.replace(CONFIG, notify=notify)
-        instances = [instance(bed, name, config) for name in "12"]
+        instances = [instance(bed, name, config, delivers_at_once=False) for name in "12"]
         for _ in range(10):
             beat(bed, "celery@a", "celery@b")
             live(2, *instances)
