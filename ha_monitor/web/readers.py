@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -33,8 +32,8 @@ class Readers:
 
     def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = READERS) -> None:
         self._free = [_Reader(config, clock, threads.calls(f"reader-{number}")) for number in range(count)]
-        self._turns: deque[asyncio.Event] = deque()
-        """Of those who wait."""
+        self._turns = asyncio.Semaphore(count)
+        """As many as are free. Who waits for one gets it in order; one of who gave up goes to the next."""
         self._waiting = 0
 
     async def ask(self, question: Callable[[View], Result]) -> Result:
@@ -55,10 +54,7 @@ class Readers:
             self._waiting -= 1
 
     async def _answer(self, question: Callable[[View], Result]) -> Result:
-        while not self._free:
-            turn = asyncio.Event()
-            self._turns.append(turn)
-            await turn.wait()
+        await self._turns.acquire()
         reader = self._free.pop()
         done = reader.thread.submit(partial(reader.answer, question))
         asking = asyncio.ensure_future(asyncio.wrap_future(done))
@@ -70,8 +66,7 @@ class Readers:
         if not done.cancelled():
             done.exception()  # nobody may have waited for it
         self._free.append(reader)
-        if self._turns:
-            self._turns.popleft().set()
+        self._turns.release()
 
 
 class _Reader:
