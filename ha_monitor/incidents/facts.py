@@ -60,6 +60,8 @@ class LostTasks(NamedTuple):
     orphaned: int = 0
     asked: int = 0
     """Not decided yet."""
+    more: int = 0
+    """That it had besides, and of which too many are lost to follow each."""
 
 
 class NamedTasks(NamedTuple):

@@ -289,8 +289,10 @@ def _lost_tasks(
         still = [name for name in one.members if name in lost]
         if still:
             tasks = queries.tasks(one.tasks) if one.tasks else []
-            partial = bool(one.facts.get("incomplete"))
-            found[still[0]] = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
+            partial, counted = bool(one.facts.get("incomplete")), one.facts.get("tasks")
+            more = max(0, counted - len(one.tasks)) if isinstance(counted, int) else 0
+            had = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
+            found[still[0]] = had._replace(more=more)
     new = frozenset(lost) - known
     if not new:
         return found

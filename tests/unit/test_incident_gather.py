@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.facts import InstanceFacts
 from ha_monitor.incidents.gather import MEMORY_EVERY, NAMES_AT_ONCE, NAMES_EVERY, Gatherer, View, memory_share
+from ha_monitor.incidents.lifecycle import advance
+from ha_monitor.incidents.rules import see
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
+from ha_monitor.store.queries import KeptTask
+from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.results import WorkerState
 from tests.unit.builders import TurnedClock
 
@@ -128,6 +133,52 @@ def test_the_memory_of_the_store_is_asked_for_once_a_minute(server: MemoryServer
         server.clock.now += 5  # type: ignore[attr-defined]
 
     assert (reader.infos, facts.memory) == (1, 0.95)
+
+
+class Holding(MemoryReader):
+    """Open tasks, by the worker that has each."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server)
+        self.held: dict[str, str] = {}
+        self.without: list[str] = []
+        self.queries.open = lambda _most: list(self.held)  # type: ignore[method-assign]
+        self.queries.orphaned = lambda _most: self.without  # type: ignore[method-assign]
+        self.queries.tasks = self._tasks  # type: ignore[method-assign]
+
+    def hold(self, worker: str, count: int) -> None:
+        self.held.update((f"{worker}/{number}", worker) for number in range(count))
+
+    def _tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+        return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
+
+
+def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: MemoryServer) -> None:
+    """Given three workers that are lost with a hundred tasks each, and later one more, each look says how many tasks
+    are lost, and of how many of them it knows what became."""
+    reader, workers = Holding(server), ["celery@a", "celery@b", "celery@c"]
+    for worker in workers:
+        reader.hold(worker, 100)
+    reader.hold("celery@z", 7)
+
+    def look() -> tuple[str, Any]:
+        lost = [WorkerState(name, "lost", None, is_confirmed=True) for name in workers]
+        view = VIEW._replace(workers=lost, orphaned=len(reader.without))
+        kept, facts, _ = Gatherer().gather(reader, view)
+        changes = advance(kept, see(facts), facts.now)
+        server.incidents.update({one.id: one for one in changes.changed})
+        (one,) = (one for one in server.incidents.values() if one.kind == "worker-lost")
+        return one.summary.partition(" with ")[2], [one.facts[name] for name in ("tasks", "orphaned", "undecided")]
+
+    assert look() == ("300 tasks: 300 being asked about", [300, 0, 300])
+    assert look() == look() == ("300 tasks, of which 200 are followed: 200 being asked about", [300, 0, 200])
+    reader.without = list(reader.held)[50:200]
+    followed = "300 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
+    assert look() == (followed, [300, 150, 50])
+    workers.append("celery@z")
+    assert look()[0] == "307 tasks, of which 207 are followed: 150 orphaned, 57 being asked about"
+    del workers[:3]
+    assert look()[0] == "307 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
 
 
 @pytest.mark.parametrize(
