@@ -12,6 +12,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.threads import CallThread, Threads
+from ha_monitor.web.shared import heard
 from ha_monitor.web.view import View
 
 READERS = 3
@@ -63,8 +64,7 @@ class Readers:
         return await asyncio.shield(asking)
 
     def _put_back(self, reader: _Reader, done: asyncio.Future[Any]) -> None:
-        if not done.cancelled():
-            done.exception()  # nobody may have waited for it
+        heard(done)
         self._free.append(reader)
         self._turns.release()
 

@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ha_monitor.clock import Clock
 from ha_monitor.http.exchange import Reply
@@ -93,9 +93,10 @@ class _Kept(NamedTuple):
     usable_until: float
 
 
-def _heard(made: asyncio.Task[Answered]) -> None:
+def heard(made: asyncio.Future[Any]) -> None:
+    """Take note of what was made for several: if it failed, and nobody waits any more, that is no error of ours."""
     if not made.cancelled():
-        made.exception()  # nobody may wait for it
+        made.exception()
 
 
 class Shared:
@@ -122,7 +123,7 @@ class Shared:
         coming = self._coming.get(key)
         if coming is None:
             coming = self._coming[key] = asyncio.ensure_future(self._make(key, make, fresh))
-            coming.add_done_callback(_heard)
+            coming.add_done_callback(heard)
         if kept is not None and now < kept.usable_until:
             return kept.answer
         # A client that goes away takes nothing from the others.

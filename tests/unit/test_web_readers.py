@@ -1,8 +1,9 @@
-"""The pool of connections that answers what the pages ask."""
+"""The pool of connections that answers what the pages ask, and the tail, which shares what it reads."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, cast
@@ -13,7 +14,10 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.threads import CallThread, Threads
 from ha_monitor.web import readers
+from ha_monitor.web.nouns import TAIL
+from ha_monitor.web.parameters import parse
 from ha_monitor.web.readers import MOST_WAITING, READERS, Crowded, Readers
+from ha_monitor.web.tailing import Tailing
 from tests.unit.builders import TurnedClock
 
 
@@ -29,6 +33,9 @@ class Held:
     def submit(self, call: Callable[[], Any]) -> Future[Any]:
         self.begun.append(Future())
         return self.begun[-1]
+
+    def fail(self) -> None:
+        self.begun.pop().set_exception(StoreUnavailable("the store is away"))
 
     def answer(self, number: int) -> None:
         self.begun[number].set_result(number)
@@ -113,3 +120,26 @@ def test_more_than_can_be_answered_is_refused_at_once() -> None:
         return waiting[0].result(), last.cancelled()
 
     assert asyncio.run(run()) == (0, True)
+
+
+def test_a_tail_whose_reader_is_gone_may_fail_without_a_word() -> None:
+    """Given a reader who goes away while the store is asked, and a store that fails then, no internal error is
+    reported."""
+    held, reported = Held(), []
+
+    async def run() -> bool:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["message"]))
+        tailing = Tailing(made(held), TurnedClock())
+        gone = asyncio.ensure_future(tailing.answer(parse("cursor=1", "", TAIL.parameters)))
+        await turns()
+        gone.cancel()
+        await turns()
+        held.fail()
+        await turns()
+        del tailing
+        gc.collect()
+        await turns()
+        return gone.cancelled()
+
+    assert asyncio.run(run())
+    assert reported == []
