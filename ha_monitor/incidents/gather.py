@@ -291,8 +291,8 @@ def _lost_tasks(
             tasks = queries.tasks(one.tasks) if one.tasks else []
             partial, counted = bool(one.facts.get("incomplete")), one.facts.get("tasks")
             more = max(0, counted - len(one.tasks)) if isinstance(counted, int) else 0
-            had = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
-            found[still[0]] = had._replace(more=more)
+            followed = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
+            found[still[0]] = followed._replace(more=more)
     new = frozenset(lost) - known
     if not new:
         return found

@@ -142,14 +142,14 @@ class Holding(MemoryReader):
         super().__init__(server)
         self.held: dict[str, str] = {}
         self.without: list[str] = []
-        self.queries.open = lambda _most: list(self.held)  # type: ignore[method-assign]
-        self.queries.orphaned = lambda _most: self.without  # type: ignore[method-assign]
+        self.queries.open = lambda count, offset=0: list(self.held)[offset:count]  # type: ignore[method-assign]
+        self.queries.orphaned = lambda count: self.without[:count]  # type: ignore[method-assign]
         self.queries.tasks = self._tasks  # type: ignore[method-assign]
 
     def hold(self, worker: str, count: int) -> None:
         self.held.update((f"{worker}/{number}", worker) for number in range(count))
 
-    def _tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
+    def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
 
 
