@@ -140,6 +140,7 @@ class Holding(MemoryReader):
 
     def __init__(self, server: MemoryServer) -> None:
         super().__init__(server)
+        self.all = server.incidents
         self.held: dict[str, str] = {}
         self.without: list[str] = []
         self.queries.open = lambda count, offset=0: list(self.held)[offset:count]  # type: ignore[method-assign]
@@ -148,6 +149,15 @@ class Holding(MemoryReader):
 
     def hold(self, worker: str, count: int) -> None:
         self.held.update((f"{worker}/{number}", worker) for number in range(count))
+
+    def look(self, workers: Sequence[str]) -> Incident:
+        """What the incident of the lost workers is after a look of the leader."""
+        lost = [WorkerState(name, "lost", None, is_confirmed=True) for name in workers]
+        kept, facts, _ = Gatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
+        changes = advance(kept, see(facts), facts.now)
+        self.all.update({one.id: one for one in changes.changed})
+        (found,) = (one for one in self.all.values() if one.kind == "worker-lost")
+        return found
 
     def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
@@ -162,12 +172,7 @@ def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: Memor
     reader.hold("celery@z", 7)
 
     def look() -> tuple[str, Any]:
-        lost = [WorkerState(name, "lost", None, is_confirmed=True) for name in workers]
-        view = VIEW._replace(workers=lost, orphaned=len(reader.without))
-        kept, facts, _ = Gatherer().gather(reader, view)
-        changes = advance(kept, see(facts), facts.now)
-        server.incidents.update({one.id: one for one in changes.changed})
-        (one,) = (one for one in server.incidents.values() if one.kind == "worker-lost")
+        one = reader.look(workers)
         return one.summary.partition(" with ")[2], [one.facts[name] for name in ("tasks", "orphaned", "undecided")]
 
     assert look() == ("300 tasks: 300 being asked about", [300, 0, 300])
@@ -179,6 +184,22 @@ def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: Memor
     assert look()[0] == "307 tasks, of which 207 are followed: 150 orphaned, 57 being asked about"
     del workers[:3]
     assert look()[0] == "307 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
+
+
+def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:
+    """Given workers that are lost together, of which one is back, gets tasks and is lost again before the others are
+    back, its new tasks count as well, from then on."""
+    reader = Holding(server)
+    reader.hold("celery@a", 10)
+    both, one = ["celery@a", "celery@b"], ["celery@a"]
+
+    assert reader.look(both).summary.endswith(" with 10 tasks: 10 being asked about")
+    assert reader.look(one).summary.endswith(" with 10 tasks: 10 being asked about")
+    reader.hold("celery@b", 40)
+    for _ in range(2):
+        assert reader.look(both).summary.endswith(" with 50 tasks: 50 being asked about")
+    reader.hold("celery@z", 5)
+    assert reader.look([*both, "celery@z"]).summary.endswith(" with 55 tasks: 55 being asked about")
 
 
 @pytest.mark.parametrize(
