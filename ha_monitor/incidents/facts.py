@@ -69,6 +69,8 @@ class NamedTasks(NamedTuple):
 
     name: str
     tasks: tuple[KeptTask, ...]
+    is_partial: bool = False
+    """Not all tasks in that state were looked at, so that there may be more."""
 
 
 class PoisonTasks(NamedTuple):

@@ -253,7 +253,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
             named.setdefault(task.record.name or "unknown", []).append(task)
-    return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
+    return [NamedTasks(name, tuple(tasks), len(ids) >= MOST_FOUND) for name, tasks in named.items()]
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:

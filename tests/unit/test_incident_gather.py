@@ -186,6 +186,21 @@ def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: Memor
     assert look()[0] == "307 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
 
 
+def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -> None:
+    """Given 5,000 orphaned tasks, of which a thousand are looked at, no incident says that these are all; given fewer,
+    it says how many there are."""
+    reader = Holding(server)
+
+    def look(count: int) -> list[str]:
+        reader.hold("celery@a", count)
+        reader.without = list(reader.held)
+        _, facts, _ = Gatherer().gather(reader, VIEW._replace(orphaned=count))
+        return [one.summary for one in see(facts).sightings if one.kind == "task-orphaned"]
+
+    assert look(999) == ["999 tasks of unknown are orphaned: nobody has them any more"]
+    assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: nobody has them any more"]
+
+
 def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:
     """Given workers that are lost together, of which one is back, gets tasks and is lost again before the others are
     back, its new tasks count as well, from then on."""
