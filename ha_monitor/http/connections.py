@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Any
 
+from ha_monitor.http.addresses import shown
+
 PLACES = 64
 """Connections at once. A new one replaces the one that has kept the server waiting longest."""
 DEADLINE = 30.0
@@ -107,7 +109,7 @@ class Connections:
                 continue
             while len(self._clients) >= self._places:
                 self._make_room()
-            client = Client(str(address[0]))
+            client = Client(shown(str(address[0])))
             self._clients[client] = None
             client.task = loop.create_task(self._hold(accepted, client))
             await asyncio.sleep(0)  # existing clients get their turn, however many arrive

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import TypeVar
 
 from ha_monitor.clock import Clock
+from ha_monitor.http.addresses import ip_of
 
 T = TypeVar("T")
 WINDOW = 60.0
@@ -95,11 +96,10 @@ def _remember(table: dict[str, T], key: str, value: T) -> None:
 
 def _network(address: str) -> str:
     """The network in which one client may have any number of addresses."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    ip = ip_of(address)
+    if ip is None:
         return address
-    return address if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))
 
 
 def _given(header: str) -> bytes:

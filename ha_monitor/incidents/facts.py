@@ -60,6 +60,8 @@ class LostTasks(NamedTuple):
     orphaned: int = 0
     asked: int = 0
     """Not decided yet: workers are still being asked."""
+    more: int = 0
+    """Further tasks, which are not followed because too many are lost."""
 
 
 class NamedTasks(NamedTuple):
@@ -67,6 +69,8 @@ class NamedTasks(NamedTuple):
 
     name: str
     tasks: tuple[KeptTask, ...]
+    is_partial: bool = False
+    """Whether there may be more: not all tasks in that state were looked at."""
 
 
 class PoisonTasks(NamedTuple):

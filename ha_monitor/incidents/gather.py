@@ -255,7 +255,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
             named.setdefault(task.record.name or "unknown", []).append(task)
-    return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
+    return [NamedTasks(name, tuple(tasks), len(ids) >= MOST_FOUND) for name, tasks in named.items()]
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:
@@ -282,34 +282,50 @@ def _lost_tasks(
     """What became of the tasks of lost workers, by worker. The tasks of workers that were lost together are all listed
     under the first of them, because nobody looks at them separately.
     """
+    groups = [one for one in open_ones if one.kind == "worker-lost"]
+    still = {one.id: [name for name in one.members if name in lost] for one in groups}
+    new = frozenset(lost).difference(*(one.members for one in groups))
+    # A worker that was back, and is lost again, may have got other tasks meanwhile.
+    again = {name for one in groups if len(still[one.id]) > one.size for name in still[one.id]}
+    held, is_partial = _held(queries, new | again) if new or again else ({}, False)
     found: dict[str, LostTasks] = {}
-    known: set[str] = set()
-    for one in open_ones:
-        if one.kind != "worker-lost":
-            continue
-        known.update(one.members)
-        still = [name for name in one.members if name in lost]
-        if still:
-            tasks = queries.tasks(one.tasks) if one.tasks else []
-            partial = bool(one.facts.get("incomplete"))
-            found[still[0]] = _decided(one.tasks, tasks, frozenset(one.members), orphaned, is_partial=partial)
-    new = frozenset(lost) - known
-    if not new:
-        return found
-    ids = queries.open(MOST_OPEN)
-    by_worker: dict[str, list[KeptTask]] = {}
-    for task in queries.tasks(ids) if ids else []:
-        if task is not None and task.record.worker in new:
-            by_worker.setdefault(task.record.worker or "", []).append(task)
     for name in new:
-        had = by_worker.get(name, [])
-        own = tuple(task.record.task_id for task in had)
-        found[name] = _decided(own, had, new, orphaned, is_partial=len(ids) >= MOST_OPEN)
+        had = held.get(name, [])
+        found[name] = _decided([task.record.task_id for task in had], had, new, orphaned, is_partial=is_partial)
+    for one in groups:
+        if names := still[one.id]:
+            more = [task for name in again.intersection(names) for task in held.get(name, [])]
+            found[names[0]] = _followed(queries, one, more, orphaned, is_partial=is_partial)
     return found
 
 
+def _held(queries: Queries, workers: Collection[str]) -> tuple[dict[str, list[KeptTask]], bool]:
+    """The open tasks of workers, and whether there may be more."""
+    ids = queries.open(MOST_OPEN)
+    held: dict[str, list[KeptTask]] = {}
+    for task in queries.tasks(ids) if ids else []:
+        if task is not None and task.record.worker in workers:
+            held.setdefault(task.record.worker or "", []).append(task)
+    return held, len(ids) >= MOST_OPEN
+
+
+def _followed(
+    queries: Queries, one: Incident, held: Iterable[KeptTask], orphaned: set[str], *, is_partial: bool
+) -> LostTasks:
+    """What became of the tasks of an incident, including the tasks that its workers got later."""
+    counted = one.facts.get("tasks")
+    more = max(0, counted - len(one.tasks)) if isinstance(counted, int) else 0
+    tasks = queries.tasks(one.tasks) if one.tasks else []
+    added = [task for task in held if task.record.task_id not in one.tasks]
+    ids = [*one.tasks, *(task.record.task_id for task in added)]
+    # It is not known which the tasks that are not followed were.
+    may_lack = bool(one.facts.get("incomplete")) or is_partial or bool(added and more)
+    found = _decided(ids, [*tasks, *added], frozenset(one.members), orphaned, is_partial=may_lack)
+    return found._replace(more=max(0, more - len(added)))
+
+
 def _decided(
-    ids: tuple[str, ...],
+    ids: Sequence[str],
     tasks: Sequence[KeptTask | None],
     lost: frozenset[str],
     orphaned: set[str],
@@ -326,4 +342,4 @@ def _decided(
             again += 1
         else:
             asked += 1
-    return LostTasks(ids, is_partial, again, ended, without, asked)
+    return LostTasks(tuple(ids), is_partial, again, ended, without, asked)

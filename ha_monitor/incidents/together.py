@@ -14,6 +14,7 @@ from ha_monitor.store.incidents import Incident
 KIND = "worker-lost"
 MOST_MEMBERS = 1000
 MOST_TASKS = 200
+"""Tasks that are followed. Further tasks are only counted."""
 
 
 def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float) -> list[Sighting]:
@@ -68,6 +69,7 @@ def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> S
         sums["ended"],
         sums["orphaned"],
         sums["undecided"],
+        sums["tasks"] - len(ids),
     )
     back = len(members) - len(names)
     of = f" of {len(members)}" if back > 0 else ""

@@ -18,6 +18,7 @@ from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.error_groups import ErrorGroup, GroupFacts, group_from
 from ha_monitor.store.kept import brief_task, read_kept
 from ha_monitor.store.keys import Keys
+from ha_monitor.store.name_statistics import KEPT as RUNS_KEPT
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
 from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, spans_of
@@ -182,7 +183,7 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
 
     def queue_flow_by(self, queues: Sequence[str], bounds: Sequence[float]) -> list[list[QueueFlow]]:
         now = self.now()
-        spans = spans_of([min(max(one, now - KEPT), now + KEPT) for one in bounds])
+        spans = spans_of(_within(bounds, now, KEPT))
         first, behind = spans[0][0], spans[-1][1]
         minutes: dict[int, list[int]] = {}
         for minute in range(first, behind):
@@ -242,6 +243,9 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return [of_name[0] for of_name in self.statistics_by(names, [since, until])]
 
     def statistics_by(self, names: Sequence[str], bounds: Sequence[float]) -> list[list[NameStatistic]]:
+        if bounds[-1] - bounds[0] > RUNS_KEPT:
+            # Each hour is a call for each name, and most hours of a year have no data.
+            bounds = _within(bounds, self.now(), RUNS_KEPT)
         spans = [_fields(first, behind) for first, behind in spans_of(bounds)]
         hours = sorted({hour for span in spans for hour in span})
         asked = [("HGETALL", self._keys.statistics_of(name, hour)) for name in names for hour in hours]
@@ -288,6 +292,11 @@ def _group(raw: bytes | None) -> tuple[GroupFacts, str] | None:
         return _group_in(raw)
     except ValueError:
         return None
+
+
+def _within(bounds: Sequence[float], now: float, kept: float) -> list[float]:
+    """The bounds, limited to the time for which data are kept."""
+    return [min(max(one, now - kept), now + kept) for one in bounds]
 
 
 def _fields(first: int, behind: int) -> dict[int, frozenset[bytes]]:

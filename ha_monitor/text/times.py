@@ -39,9 +39,13 @@ def parse_time(text: str, now: float, zone: tzinfo | None = None) -> float:
     :raises ValueError: if it is not a time; the error says what was expected.
     """
     try:
-        return _time(text.strip(), now, zone)
+        found = _time(text.strip(), now, zone)
     except (ValueError, OverflowError, OSError):
         raise ValueError(EXPECTED_TIME) from None
+    # A day earlier or later must be a valid time, too, in any zone.
+    if abs(found - now) > _LONGEST:
+        raise ValueError("expected a time within 100 years")
+    return found
 
 
 def _time(text: str, now: float, zone: tzinfo | None) -> float:

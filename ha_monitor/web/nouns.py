@@ -108,7 +108,10 @@ def _names(view: View, asked: Parameters) -> Struct:
 
 
 def _name(view: View, asked: Parameters) -> Struct:
-    return document_of(_one(view.name(asked.name, asked.times), "name of a task", asked.name))
+    found = view.name(asked.name, asked.times)
+    if not found.items and asked.name in view.queries.names():
+        return document_of(found)  # it has no runs in that period
+    return document_of(_one(found, "name of a task", asked.name))
 
 
 def _queues(view: View, asked: Parameters) -> Struct:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +12,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.threads import CallThread, Threads
+from ha_monitor.web.shared import heard
 from ha_monitor.web.view import View
 
 READERS = 3
@@ -33,8 +33,8 @@ class Readers:
 
     def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = READERS) -> None:
         self._free = [_Reader(config, clock, threads.calls(f"reader-{number}")) for number in range(count)]
-        self._turns: deque[asyncio.Event] = deque()
-        """The events of those who wait for a connection."""
+        self._turns = asyncio.Semaphore(count)
+        """The free connections. Callers get them in order; the turn of a caller that gave up goes to the next one."""
         self._waiting = 0
 
     async def ask(self, question: Callable[[View], Result]) -> Result:
@@ -55,10 +55,7 @@ class Readers:
             self._waiting -= 1
 
     async def _answer(self, question: Callable[[View], Result]) -> Result:
-        while not self._free:
-            turn = asyncio.Event()
-            self._turns.append(turn)
-            await turn.wait()
+        await self._turns.acquire()
         reader = self._free.pop()
         done = reader.thread.submit(partial(reader.answer, question))
         asking = asyncio.ensure_future(asyncio.wrap_future(done))
@@ -67,11 +64,9 @@ class Readers:
         return await asyncio.shield(asking)
 
     def _put_back(self, reader: _Reader, done: asyncio.Future[Any]) -> None:
-        if not done.cancelled():
-            done.exception()  # mark as retrieved: nobody may have waited for it
+        heard(done)
         self._free.append(reader)
-        if self._turns:
-            self._turns.popleft().set()
+        self._turns.release()
 
 
 class _Reader:

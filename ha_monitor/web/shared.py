@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Hashable
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ha_monitor.clock import Clock
 from ha_monitor.http.exchange import Reply
@@ -94,7 +94,8 @@ class _Kept(NamedTuple):
     usable_until: float
 
 
-def _heard(made: asyncio.Task[Answered]) -> None:
+def heard(made: asyncio.Future[Any]) -> None:
+    """Retrieve the outcome of what was made for several clients: if all of them are gone, a failure is not a bug."""
     if not made.cancelled():
         made.exception()  # mark as retrieved: nobody may have waited for it
 
@@ -123,7 +124,7 @@ class Shared:
         coming = self._coming.get(key)
         if coming is None:
             coming = self._coming[key] = asyncio.ensure_future(self._make(key, make, fresh))
-            coming.add_done_callback(_heard)
+            coming.add_done_callback(heard)
         if kept is not None and now < kept.usable_until:
             return kept.answer
         # A client that disconnects must not cancel the answer for the others.

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from ha_monitor.clock import Clock
 from ha_monitor.config.web import Web
 from ha_monitor.errors import ConfigurationError
+from ha_monitor.http.addresses import ip_of, shown
 from ha_monitor.http.exchange import Reply, Request, text
 from ha_monitor.http.listening import host_and_port
 from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
@@ -55,7 +56,7 @@ class SignIn:
         """The client behind the proxies: the last address that is not a proxy's."""
         for part in reversed(forwarded.split(",")):
             try:
-                found = str(ipaddress.ip_address(part.strip().strip("[]")))
+                found = shown(str(ipaddress.ip_address(part.strip().strip("[]"))))
             except ValueError:
                 return ""
             if not within(found, self._proxies):
@@ -71,21 +72,24 @@ def networks_of(texts: Sequence[str]) -> list[Network]:
     found = []
     for one in texts:
         try:
-            found.append(ipaddress.ip_network(one, strict=False))
+            found.append(_unmapped(ipaddress.ip_network(one, strict=False)))
         except ValueError as error:
             raise ConfigurationError(f"web.proxies: {error}", "web.proxies") from None
     return found
 
 
+def _unmapped(network: Network) -> Network:
+    """The network in a text; `::ffff:192.0.2.0/120` as the IPv4 network that it is."""
+    ip = ip_of(str(network.network_address))
+    if network.version == 4 or network.prefixlen < 96 or not isinstance(ip, ipaddress.IPv4Address):
+        return network
+    return ipaddress.IPv4Network((ip, network.prefixlen - 96))
+
+
 def within(address: str, networks: list[Network]) -> bool:
     """Whether an address is in one of the networks."""
-    try:
-        ip = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(ip in network for network in networks)
+    ip = ip_of(address)
+    return ip is not None and any(ip in network for network in networks)
 
 
 def require_sign_in(settings: Web) -> tuple[str, int]:
@@ -113,7 +117,5 @@ def require_sign_in(settings: Web) -> tuple[str, int]:
 
 def is_loopback(host: str) -> bool:
     """Whether an address can be reached only from this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    ip = ip_of(host)
+    return host.lower() == "localhost" if ip is None else ip.is_loopback

@@ -22,6 +22,7 @@ from ha_monitor.store.tail import TailGap
 from ha_monitor.web.nouns import TailDocument
 from ha_monitor.web.parameters import Parameters, words_of
 from ha_monitor.web.readers import Readers
+from ha_monitor.web.shared import heard
 from ha_monitor.web.view import View
 
 LOOKS_EVERY = 0.5
@@ -79,6 +80,7 @@ class Tailing:
         known = self._reads.get((cursor, words))
         if known is None:
             reading = asyncio.ensure_future(self._readers.ask(partial(_read, cursor, words)))
+            reading.add_done_callback(heard)
             known = self._reads[cursor, words] = (reading, now + SHARED_FOR)
         return await asyncio.shield(known[0])
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import pytest
 
 from ha_monitor.http.connections import Client, Connections
+from ha_monitor.http.listening import bind
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,28 @@ def test_what_asyncio_reports_is_a_line_only_if_it_is_an_error_of_ours(error: Ex
         listening.setblocking(False)
         asyncio.run(serve(listening))
     assert reported == said
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_ipv4_client_is_known_by_his_ipv4_address() -> None:
+    """Given a server on `[::]`, a client of either family has the address that people write: in lines, and where his
+    wrong passwords are counted."""
+    known: list[str] = []
+
+    async def converse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, client: Client) -> None:
+        known.append(client.address)
+
+    async def serve(listening: socket.socket) -> None:
+        connections = Connections(converse, None, refused=lambda _why: None, unforeseen=known.append)
+        accepting = asyncio.create_task(connections.accept(listening))
+        for host in ("127.0.0.1", "::1"):
+            reader, writer = await asyncio.open_connection(host, listening.getsockname()[1])
+            assert await reader.read() == b""
+            writer.close()
+        accepting.cancel()
+        with suppress(asyncio.CancelledError):
+            await accepting
+
+    with closing(bind("::", 0)) as listening:
+        asyncio.run(serve(listening))
+    assert known == ["127.0.0.1", "::1"]

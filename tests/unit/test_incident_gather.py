@@ -9,12 +9,17 @@ from typing import Any
 
 import pytest
 
+from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.facts import InstanceFacts
 from ha_monitor.incidents.gather import MEMORY_EVERY, NAMES_AT_ONCE, NAMES_EVERY, Gatherer, View, memory_share
+from ha_monitor.incidents.lifecycle import advance
+from ha_monitor.incidents.rules import see
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
 from ha_monitor.store.name_statistics import Durations, NameStatistic
+from ha_monitor.store.queries import KeptTask
+from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.results import WorkerState
 from tests.unit.builders import TurnedClock
 
@@ -128,6 +133,88 @@ def test_the_memory_of_the_store_is_asked_for_once_a_minute(server: MemoryServer
         server.clock.now += 5  # type: ignore[attr-defined]
 
     assert (reader.infos, facts.memory) == (1, 0.95)
+
+
+class Holding(MemoryReader):
+    """Open tasks, by the worker that has each."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server)
+        self.all = server.incidents
+        self.held: dict[str, str] = {}
+        self.without: list[str] = []
+        self.queries.open = lambda count, offset=0: list(self.held)[offset:count]  # type: ignore[method-assign]
+        self.queries.orphaned = lambda count: self.without[:count]  # type: ignore[method-assign]
+        self.queries.tasks = self._tasks  # type: ignore[method-assign]
+
+    def hold(self, worker: str, count: int) -> None:
+        self.held.update((f"{worker}/{number}", worker) for number in range(count))
+
+    def look(self, workers: Sequence[str]) -> Incident:
+        """What the incident of the lost workers is after a look of the leader."""
+        lost = [WorkerState(name, "lost", None, is_confirmed=True) for name in workers]
+        kept, facts, _ = Gatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
+        changes = advance(kept, see(facts), facts.now)
+        self.all.update({one.id: one for one in changes.changed})
+        (found,) = (one for one in self.all.values() if one.kind == "worker-lost")
+        return found
+
+    def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
+        return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
+
+
+def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: MemoryServer) -> None:
+    """Given three workers that are lost with a hundred tasks each, and later one more, each look says how many tasks
+    are lost, and of how many of them it knows what became."""
+    reader, workers = Holding(server), ["celery@a", "celery@b", "celery@c"]
+    for worker in workers:
+        reader.hold(worker, 100)
+    reader.hold("celery@z", 7)
+
+    def look() -> tuple[str, Any]:
+        one = reader.look(workers)
+        return one.summary.partition(" with ")[2], [one.facts[name] for name in ("tasks", "orphaned", "undecided")]
+
+    assert look() == ("300 tasks: 300 being asked about", [300, 0, 300])
+    assert look() == look() == ("300 tasks, of which 200 are followed: 200 being asked about", [300, 0, 200])
+    reader.without = list(reader.held)[50:200]
+    followed = "300 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
+    assert look() == (followed, [300, 150, 50])
+    workers.append("celery@z")
+    assert look()[0] == "307 tasks, of which 207 are followed: 150 orphaned, 57 being asked about"
+    del workers[:3]
+    assert look()[0] == "307 tasks, of which 200 are followed: 150 orphaned, 50 being asked about"
+
+
+def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -> None:
+    """Given 5,000 orphaned tasks, of which a thousand are looked at, no incident says that these are all; given fewer,
+    it says how many there are."""
+    reader = Holding(server)
+
+    def look(count: int) -> list[str]:
+        reader.hold("celery@a", count)
+        reader.without = list(reader.held)
+        _, facts, _ = Gatherer().gather(reader, VIEW._replace(orphaned=count))
+        return [one.summary for one in see(facts).sightings if one.kind == "task-orphaned"]
+
+    assert look(999) == ["999 tasks of unknown are orphaned: nobody has them any more"]
+    assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: nobody has them any more"]
+
+
+def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:
+    """Given workers that are lost together, of which one is back, gets tasks and is lost again before the others are
+    back, its new tasks count as well, from then on."""
+    reader = Holding(server)
+    reader.hold("celery@a", 10)
+    both, one = ["celery@a", "celery@b"], ["celery@a"]
+
+    assert reader.look(both).summary.endswith(" with 10 tasks: 10 being asked about")
+    assert reader.look(one).summary.endswith(" with 10 tasks: 10 being asked about")
+    reader.hold("celery@b", 40)
+    for _ in range(2):
+        assert reader.look(both).summary.endswith(" with 50 tasks: 50 being asked about")
+    reader.hold("celery@z", 5)
+    assert reader.look([*both, "celery@z"]).summary.endswith(" with 55 tasks: 55 being asked about")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_a_worker_that_was_heard_from_once_is_nobody_s_problem() -> None:
             " with 4 tasks: 2 orphaned, 1 run again, 1 ended",
         ),
         (LostTasks(tuple("12"), is_partial=True, again=2), " with at least 2 tasks: 2 run again"),
+        (LostTasks(tuple("12"), ended=2, more=998), " with 1,000 tasks, of which 2 are followed: 2 ended"),
     ],
 )
 def test_a_lost_worker_says_what_became_of_its_tasks(had: LostTasks, words: str) -> None:

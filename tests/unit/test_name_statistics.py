@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import pytest
 
 from ha_monitor.query.statistics import AT_ONCE, DAY, Compared, compared
-from ha_monitor.store.name_statistics import Durations, NameStatistic
-from tests.support.statistics_contract import StatisticsContract
+from ha_monitor.store.connection import StoreConnection
+from ha_monitor.store.keys import Keys
+from ha_monitor.store.name_statistics import KEPT, Durations, NameStatistic
+from ha_monitor.store.redis_queries import RedisQueries
+from tests.support.statistics_contract import HOUR, StatisticsContract
 from tests.unit.test_memory_store import MemoryBed
+
+NOW = 500_000 * HOUR
 
 
 @pytest.fixture
@@ -58,3 +64,37 @@ def test_the_day_before_is_read_of_names_that_are_shown() -> None:
     everything, asked = ask(None)
     assert (len(everything), everything[-1]) == (501, "only-before")
     assert sum(count for count, since in asked if since == before) == 502
+
+
+class Asked:
+    """A Redis that has nothing, and says what it was asked for."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self.keys: list[str] = []
+
+    def call(self, *_words: object) -> list[bytes]:
+        return [b"%d" % self._now, b"0"]
+
+    def ask_in_turn(self, commands: Sequence[tuple[Any, ...]], _at_once: int) -> Iterator[list[Any]]:
+        self.keys += [key for _, key in commands]
+        yield [[] for _ in commands]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "hours"),
+    [(HOUR, 0.0, 1), (KEPT, 0.0, 72), (30 * DAY, 0.0, 72), (365 * DAY, DAY, 48), (365 * DAY, 9 * DAY, 0)],
+)
+def test_no_more_is_asked_for_than_is_kept(since: float, until: float, hours: int) -> None:
+    """Given a question about a month, or a year, the store is asked for the hours of which anything is kept, and
+    does not work through all the others for each name.
+
+    :param since: so many seconds ago, as `until`.
+    """
+    redis = Asked(NOW)
+    queries = RedisQueries(cast(StoreConnection, redis), Keys("k", "n"))
+
+    (found,) = queries.statistics(["shop"], NOW - since, NOW - until)
+
+    assert found.runs == 0
+    assert len(redis.keys) == hours

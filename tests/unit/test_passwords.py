@@ -86,6 +86,19 @@ def test_the_addresses_of_one_ipv6_network_are_one() -> None:
     assert checked.check(f"Basic {PAIR}", "2001:db8:0:1::1") is PasswordResult.RIGHT
 
 
+def test_each_ipv4_client_of_a_socket_for_both_counts_for_himself() -> None:
+    """Given a server on `[::]`, where an IPv4 client has a mapped address, ten wrong passwords lock out that client, by
+    both notations of his address, and no other."""
+    checked = passwords()
+
+    results = [checked.check(WRONG, "::ffff:192.0.2.66") for _ in range(MOST_FAILURES + 1)]
+
+    assert results == [PasswordResult.WRONG] * MOST_FAILURES + [PasswordResult.TOO_MANY]
+    assert checked.check(f"Basic {PAIR}", "192.0.2.66") is PasswordResult.TOO_MANY
+    assert checked.check(f"Basic {PAIR}", "::ffff:c000:243") is PasswordResult.RIGHT
+    assert checked.check(f"Basic {PAIR}", "::1") is PasswordResult.RIGHT
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """Given failures from more addresses than are remembered, over many minutes, the oldest are forgotten."""
     clock = TurnedClock()

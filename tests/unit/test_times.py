@@ -77,6 +77,13 @@ def test_what_is_no_time(text: str) -> None:
         parse_time(text, NOW)
 
 
+@pytest.mark.parametrize("text", ["0001-01-01T00:00:00Z", "1900-01-01", "9999-12-31T23:59:59Z", "2127-01-01"])
+def test_a_time_that_is_far_away(text: str) -> None:
+    """Given a time at the end of the calendar, of which no day before or after could be shown, the error says so."""
+    with pytest.raises(ValueError, match=r"^expected a time within 100 years$"):
+        parse_time(text, NOW)
+
+
 def test_a_time_of_a_night_with_two_of_them() -> None:
     """Given the night in which clocks are put back, a time of day is found, and is not in the future."""
     now = at("2026-10-25 02:45:00")

@@ -12,10 +12,15 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
+from ha_monitor.config.schema import Config
 from ha_monitor.web import fingerprint
 from ha_monitor.web.description import description
-from ha_monitor.web.nouns import NOUNS, TAIL
+from ha_monitor.web.nouns import BY_NAME, NOUNS, TAIL
+from ha_monitor.web.page import NotThere
+from ha_monitor.web.parameters import parse
 from ha_monitor.web.shared import Answered, Shared, accepts_gzip, answered, reply_of
+from ha_monitor.web.view import View
+from tests.unit.asked import NOW, Asked, Reader, task
 from tests.unit.builders import TurnedClock
 
 
@@ -50,6 +55,19 @@ def test_who_asks_the_same_shares_one_answer() -> None:
 
     assert asyncio.run(run()) == [b"a 1"] * 101 + [b"b 2", b"a 3"]
     assert made == ["a", "b", "a"]
+
+
+def test_a_name_of_which_nothing_was_run_is_known() -> None:
+    """Given a task that runs once a day, a program that asks for its last hour gets an answer without runs; of a name
+    that nobody has heard of, there is none."""
+    reader: Any = Reader(Asked(task(name="shop.report")))
+    view, noun = View(reader, Config(), TurnedClock(NOW)), BY_NAME["names", True]
+
+    answer: Any = noun.ask(view, parse("", "shop.report", noun.parameters))
+
+    assert (answer.items, answer.more, answer.complete) == ([], False, True)
+    with pytest.raises(NotThere, match=r"^no name of a task is known as shop\.other$"):
+        noun.ask(view, parse("", "shop.other", noun.parameters))
 
 
 def test_nobody_waits_for_an_answer_that_takes_long() -> None:

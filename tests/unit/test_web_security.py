@@ -88,6 +88,26 @@ def test_behind_a_proxy_each_reader_has_guesses_of_his_own() -> None:
     assert status(sign_in, "192.0.2.66", x_forwarded_for="192.0.2.68", **basic("ops", "s3cret")) == 429
 
 
+def test_an_ipv4_address_is_the_same_in_both_notations() -> None:
+    """Given a server on `[::]`, proxies and readers of IPv4 are who they are, whichever notation the configuration, the
+    connection and the proxy use; the line about a wrong password has the usual one."""
+    failed: list[str] = []
+    for proxies in (["10.0.0.0/24"], ["::ffff:10.0.0.0/120"], ["::ffff:a00:1"]):
+        settings = Web(username="ops", password="s3cret", proxies=proxies, user_header="X-User")
+        sign_in = SignIn(settings, TurnedClock(), failed.append)
+        for proxy in ("10.0.0.1", "::ffff:10.0.0.1"):
+            assert status(sign_in, proxy, x_user="ann") is None
+        assert status(sign_in, "::ffff:10.0.1.1", x_user="ann") == 401
+        for number in range(MOST_FAILURES):
+            forwarded = ("192.0.2.66", "::ffff:192.0.2.66")[number % 2]
+            assert status(sign_in, "::ffff:10.0.0.1", x_forwarded_for=forwarded, **basic("ops", "wrong")) == 401
+        assert status(sign_in, "10.0.0.1", x_forwarded_for="::ffff:192.0.2.66", **basic("ops", "s3cret")) == 429
+        assert status(sign_in, "10.0.0.1", x_forwarded_for="::ffff:192.0.2.67", **basic("ops", "s3cret")) is None
+
+    assert set(failed) == {"192.0.2.66"}
+    assert [is_loopback(host) for host in ("::ffff:127.0.0.1", "::ffff:10.0.0.1")] == [True, False]
+
+
 def test_names_of_others_are_not_served() -> None:
     """Given the field Host, addresses and the known names are served, and a name that another page may have pointed
     at this address is not."""

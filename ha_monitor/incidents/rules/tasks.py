@@ -55,7 +55,7 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
         yield Sighting(
             kind,
             one.name,
-            f"{count_of(count, 'task')} of {visible(one.name)} {verb}",
+            f"{'at least ' * one.is_partial}{count_of(count, 'task')} of {visible(one.name)} {verb}",
             size=count,
             command=_command_of(one.name, ids, count),
             workers=_workers_of(one),

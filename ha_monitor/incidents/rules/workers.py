@@ -30,7 +30,7 @@ def worker_lost(facts: Facts) -> Iterator[Sighting]:
 def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
     """What became of the tasks of lost workers, for programs."""
     return {
-        "tasks": len(had.ids),
+        "tasks": len(had.ids) + had.more,
         "incomplete": int(had.is_partial),
         "run_again": had.again,
         "ended": had.ended,
@@ -54,4 +54,5 @@ def what_became(had: LostTasks) -> str:
         if number
     ]
     least = "at least " if had.is_partial else ""
-    return f" with {least}{count_of(len(had.ids), 'task')}: {', '.join(parts)}"
+    followed = f", of which {len(had.ids):,} are followed" if had.more else ""
+    return f" with {least}{count_of(len(had.ids) + had.more, 'task')}{followed}: {', '.join(parts)}"

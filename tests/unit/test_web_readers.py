@@ -1,0 +1,145 @@
+"""The pool of connections that answers what the pages ask, and the tail, which shares what it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, cast
+
+import pytest
+
+from ha_monitor.config.schema import Config
+from ha_monitor.errors import StoreUnavailable
+from ha_monitor.threads import CallThread, Threads
+from ha_monitor.web import readers
+from ha_monitor.web.nouns import TAIL
+from ha_monitor.web.parameters import parse
+from ha_monitor.web.readers import MOST_WAITING, READERS, Crowded, Readers
+from ha_monitor.web.tailing import Tailing
+from tests.unit.builders import TurnedClock
+
+
+class Held:
+    """Threads of a store that hangs: each question is done when the test says so."""
+
+    def __init__(self) -> None:
+        self.begun: list[Future[Any]] = []
+
+    def calls(self, name: str) -> CallThread:
+        return cast(CallThread, self)
+
+    def submit(self, call: Callable[[], Any]) -> Future[Any]:
+        self.begun.append(Future())
+        return self.begun[-1]
+
+    def fail(self) -> None:
+        self.begun.pop().set_exception(StoreUnavailable("the store is away"))
+
+    def answer(self, number: int) -> None:
+        self.begun[number].set_result(number)
+
+
+def made(held: Held) -> Readers:
+    return Readers(Config(), TurnedClock(), cast(Threads, held))
+
+
+async def asked(pool: Readers, count: int = 1) -> list[asyncio.Task[Any]]:
+    """So many questions, each as far as it gets."""
+    found = [asyncio.ensure_future(pool.ask(lambda _: None)) for _ in range(count)]
+    await turns()
+    return found
+
+
+async def turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def test_who_gave_up_waiting_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a store that hung until all who asked were told so, and that answers again, whoever asks then has a
+    connection at once if one is free, and else the first that is."""
+    held = Held()
+
+    async def run() -> list[int]:
+        pool = made(held)
+        with monkeypatch.context() as patched:
+            patched.setattr(readers, "TIME_LIMIT", 0.0)
+            told = await asyncio.gather(*await asked(pool, READERS + 40), return_exceptions=True)
+        assert {type(one) for one in told} == {StoreUnavailable}
+        for number in range(READERS):  # the store is back
+            held.answer(number)
+        await turns()
+        now = await asked(pool, 4 * READERS)
+        for number in range(READERS, 5 * READERS):
+            assert len(held.begun) == min(number + READERS, 5 * READERS)
+            held.answer(number)
+            await turns()
+        return [one.result() for one in now]
+
+    assert asyncio.run(run()) == list(range(READERS, 5 * READERS))
+
+
+@pytest.mark.parametrize("moment", range(6))
+def test_a_turn_that_comes_as_its_reader_gives_up_goes_to_the_next(moment: int) -> None:
+    """Given one who gives up about when a connection becomes free for him, the next one has it, then or after him."""
+    held = Held()
+
+    async def run() -> tuple[bool, int]:
+        pool = made(held)
+        *_, leaving, staying = await asked(pool, READERS + 2)
+        held.answer(0)
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await turns()
+        while len(held.begun) > READERS and not held.begun[-1].done():  # the other connections hang
+            held.answer(len(held.begun) - 1)
+            await turns()
+        return leaving.cancelled(), staying.done()
+
+    assert asyncio.run(run()) == (True, True)
+
+
+def test_more_than_can_be_answered_is_refused_at_once() -> None:
+    """Given as many who wait as may, the next one is told to ask again; once one has his answer, another may wait."""
+    held = Held()
+
+    async def run() -> tuple[int, bool]:
+        pool = made(held)
+        waiting = await asked(pool, MOST_WAITING)
+        with pytest.raises(Crowded):
+            await pool.ask(lambda _: None)
+        held.answer(0)
+        await turns()
+        (last,) = await asked(pool)
+        for one in (*waiting[1:], last):
+            one.cancel()
+        await turns()
+        return waiting[0].result(), last.cancelled()
+
+    assert asyncio.run(run()) == (0, True)
+
+
+def test_a_tail_whose_reader_is_gone_may_fail_without_a_word() -> None:
+    """Given a reader who goes away while the store is asked, and a store that fails then, no internal error is
+    reported."""
+    held, reported = Held(), []
+
+    async def run() -> bool:
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: reported.append(context["message"]))
+        tailing = Tailing(made(held), TurnedClock())
+        gone = asyncio.ensure_future(tailing.answer(parse("cursor=1", "", TAIL.parameters)))
+        await turns()
+        gone.cancel()
+        await turns()
+        held.fail()
+        await turns()
+        del tailing
+        gc.collect()
+        await turns()
+        return gone.cancelled()
+
+    assert asyncio.run(run())
+    assert reported == []
