@@ -411,6 +411,14 @@ def test_values_for_a_shell(call: Call, monkeypatch: pytest.MonkeyPatch) -> None
     assert call("completion")[0] == 64
 
 
+def test_a_queue_is_offered_by_its_name(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a queue that a Redis broker has only with priorities, its name is offered, once."""
+    serve(monkeypatch, flows=dict.fromkeys(["mail\x06\x163", "mail\x06\x169", "celery"]))
+    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+
+    assert call("completion", "--values", "queue")[:2] == (0, "celery\nmail\n")
+
+
 @pytest.mark.parametrize("command", [["task"], ["errors", "--resolve"], ["dead-letters", "--drop"]])
 def test_an_empty_id_is_refused(call: Call, command: list[str]) -> None:
     """Given a script whose variable is unset, no command takes what there is for what was meant."""
