@@ -15,12 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ha_monitor.cli.flags import a_limit, an_interval
 from ha_monitor.cli.sentence import changes_of, lacks_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, text_of, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error, standard_output
-from ha_monitor.text.times import local, parse_duration, relative, short_duration
+from ha_monitor.text.times import local, relative, short_duration
 from ha_monitor.text.visible import columns, shortened
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ _OF_STATES = {
     **{"online": "good", "late": "warn", "lost": "bad"},
     **{"missed": "bad", "failed": "bad", "doubled": "warn", "overran": "warn", "skipped": "warn", "on time": "good"},
 }
-_MOST_ROWS = 1_000_000
 MOST_TYPED = 80
 """Columns of what a person typed that are repeated."""
 
@@ -165,7 +165,7 @@ def add_flags(
         parser.add_argument(
             "-n",
             "--limit",
-            type=_limit,
+            type=a_limit,
             default=limit,
             metavar="N",
             help=f"at most so many; 0 for all (default: {limit})",
@@ -174,30 +174,17 @@ def add_flags(
     if times:
         parser.add_argument("--since", metavar="TIME", help="-1h, 02:00, '2026-11-25 02:00' or ISO 8601")
         parser.add_argument("--until", metavar="TIME", help="the same")
-    parser.add_argument(
-        "--watch", nargs="?", type=_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
+    end = parser.add_mutually_exclusive_group()  # what is asked again and again has no exit status
+    end.add_argument(
+        "--watch", nargs="?", type=an_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
     )
     parser.add_argument(
         "--no-legend", action="store_true", help="without headers, and without what is said of the list"
     )
     parser.add_argument("--time", choices=("relative", "local", "utc"), help="how times are shown")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
-    parser.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")
-    parser.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST_ROWS)) or int(text) > _MOST_ROWS:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MOST_ROWS}")
-    return int(text)
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return max(0.5, seconds)
+    end.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")
+    end.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
 
 
 def times_asked(options: argparse.Namespace) -> list[str]:
@@ -240,18 +227,14 @@ def answered(
         answer = _of_somebody(ask(loaded, reader), loaded, reader)
         if options.watch is None:
             show(answer, options)
-            if named is not None and not answer.items:
-                one, several = answer.nouns
-                said = f"no {one} has this name; ha-monitor {several} lists them"
-                standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
-                return ExitStatus.FAILURE
-            return _status(answer, options)
+            return ExitStatus.FAILURE if is_unknown(named, answer.items, answer.nouns) else _status(answer, options)
     trouble = ""
     while True:
         output = output_of(options)
         if sys.stdout.isatty():
             output.clear()
         show(answer, options, rows=shutil.get_terminal_size().lines - 3 if sys.stdout.isatty() else None)
+        is_unknown(named, answer.items, answer.nouns)
         if trouble:
             standard_error().row(trouble)
         time.sleep(options.watch)
@@ -262,6 +245,16 @@ def answered(
                 answer, trouble = _of_somebody(ask(loaded, reader), loaded, reader), ""
         except StoreUnavailable as error:
             trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
+
+
+def is_unknown(named: str | None, found: Sequence[Any], nouns: tuple[str, str]) -> bool:
+    """Whether nothing has the name that was asked for, if one was; that is said."""
+    if named is None or found:
+        return False
+    one, several = nouns
+    said = f"no {one} has this name; ha-monitor {several} lists them"
+    standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
+    return True
 
 
 def nobody_wrote(node_id: str) -> str:

@@ -20,6 +20,7 @@ from ha_monitor.cli.answers import (
     times_asked,
     write_properties,
 )
+from ha_monitor.cli.flags import refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -74,13 +75,16 @@ def _duration(text: str) -> float:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List groups of errors, or tell of some, and mark them before.
 
-    :raises UsageError: if no group is named that is to be marked, or a time means nothing.
+    :raises UsageError: if no group is named that is to be marked, a time means nothing, or a flag of lists is given
+        for a group.
     """
     from ha_monitor.query.language import parse_filter
 
     marks = options.resolve or options.ignore is not None or options.reopen
     if marks and not options.groups:
         raise UsageError("errors: --resolve, --ignore and --reopen need the id of a group")
+    if options.groups:
+        refuse(options, "sort", "limit", "reverse", "since", "until", beside="the id of a group")
     parse_filter(times_asked(options), 0.0)
     missing: list[str] = []
     unmarked: list[str] = []

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
+from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -56,12 +57,19 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Add, list or end silences.
 
-    :raises UsageError: if it is not said what is to be silenced, or for how long.
+    :raises UsageError: if it is not said what is to be silenced, or for how long, or something is given beside it.
     """
     if options.end is not None:
+        refuse(options, "why", *OF_LISTS, beside="--end")
+        if options.what is not None:
+            raise UsageError(f"silence: --end takes an id alone, without {as_typed(options.what)}")
         return _end(options)
     if options.list or options.what is None:
+        if options.what is not None:
+            raise UsageError(f"silence: either --list, or {as_typed(options.what)} and for how long")
+        refuse(options, "why", beside="a list")
         return answered(options, lambda _, reader: _answer(options, reader))
+    refuse(options, *OF_LISTS, beside="a kind of incidents")
     return _add(options)
 
 

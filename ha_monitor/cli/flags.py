@@ -1,0 +1,48 @@
+"""What flags take, and which of them mean nothing beside others."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+
+from ha_monitor.errors import UsageError
+from ha_monitor.text.times import parse_duration
+
+OF_LISTS = ("output", "limit", "reverse", "watch", "fail_if_any", "fail_if_none")
+"""Flags that mean something only where a list is the answer, as argparse calls them."""
+_MOST_ROWS = 1_000_000
+_DEFAULTS: Mapping[str, tuple[object, ...]] = {"output": ("table",), "limit": (0, 20), "sort": ("last",)}
+"""Values that a flag has where nobody gave it, or that change nothing; any other flag is then None, False or empty."""
+
+
+def a_limit(text: str) -> int:
+    """A number of items, for argparse."""
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST_ROWS)) or int(text) > _MOST_ROWS:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MOST_ROWS}")
+    return int(text)
+
+
+def an_interval(text: str) -> float:
+    """Seconds between two looks, for argparse."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return max(0.5, seconds)
+
+
+def refuse(options: argparse.Namespace, *names: str, beside: str) -> None:
+    """Refuse flags that would be ignored.
+
+    :param names: of the flags, as argparse calls them.
+    :param beside: what was given, too, and does not go together with them.
+    :raises UsageError: naming those of the flags that were given.
+    """
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if (value := getattr(options, name)) not in (None, False, "") and value not in _DEFAULTS.get(name, ())
+    ]
+    if given:
+        said = f"{options.command}: {beside} does not go together with {', '.join(given)}"
+        raise UsageError(f"{said}; see ha-monitor {options.command} --help")
