@@ -224,7 +224,7 @@ def answered(
     :param named: the name that was asked for. If nothing has it, that is said, and the answer is no.
     """
     with store_of(options) as (loaded, reader):
-        answer = _of_somebody(ask(loaded, reader), loaded, reader)
+        answer = of_somebody(ask(loaded, reader), loaded, reader)
         if options.watch is None:
             show(answer, options)
             return ExitStatus.FAILURE if is_unknown(named, answer.items, answer.nouns) else _status(answer, options)
@@ -242,7 +242,7 @@ def answered(
             output.row("")
         try:
             with store_of(options) as (loaded, reader):
-                answer, trouble = _of_somebody(ask(loaded, reader), loaded, reader), ""
+                answer, trouble = of_somebody(ask(loaded, reader), loaded, reader), ""
         except StoreUnavailable as error:
             trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
 
@@ -262,7 +262,8 @@ def nobody_wrote(node_id: str) -> str:
     return f"no instance has written to this store as node_id {as_typed(node_id)}: correct node_id or store.url"
 
 
-def _of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+def of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+    """The answer, which says so if no instance has ever written what it is from."""
     from ha_monitor.store.queries import Gap
 
     if answer.items or reader.is_used():

@@ -18,6 +18,9 @@ __all__ = ["call"]
     ("arguments", "said"),
     [
         (["problems", "--watch", "--fail-if-any"], "argument --fail-if-any: not allowed with argument --watch"),
+        (["tasks", "-f", "-r"], "tasks: --follow does not go together with --reverse"),
+        (["tasks", "-f", "--sort", "runtime", "--watch"], "--follow does not go together with --sort, --watch"),
+        (["tasks", "-f", "--fail-if-none"], "tasks: --follow does not go together with --fail-if-none"),
         (["schedules", "--learned", "--watch"], "schedules: --learned does not go together with --watch"),
         (["schedules", "-o", "toml", "--watch=5"], "schedules: -o toml does not go together with --watch"),
         (["silence", "worker-lost", "2h", "--list"], "silence: either --list, or worker-lost and for how long"),
