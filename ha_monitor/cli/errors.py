@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         raise UsageError("errors: --resolve, --ignore and --reopen need the id of a group")
     if options.groups:
         refuse(options, "sort", "limit", "reverse", "since", "until", beside="the id of a group")
-    parse_filter(times_asked(options), 0.0)
+    parse_filter(times_asked(options), time.time())
     missing: list[str] = []
     unmarked: list[str] = []
     if marks:

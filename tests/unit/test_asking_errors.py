@@ -54,6 +54,7 @@ def test_a_list_of_groups(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         (["-n", "1"], [PAY.id]),
         (["--since", "-1h"], [PAY.id]),
         (["--until", "-3h"], []),
+        (["--since", "2020-01-01", "--until", "now"], [PAY.id, MAIL.id]),
     ],
 )
 def test_which_groups_and_in_which_order(
