@@ -337,7 +337,8 @@ def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = T
         found.append(EndedBadly(queries, asked.since, asked.until))
     if states & OPEN:
         queues = asked.exact("queue")
-        is_waiting = queues is not None and states & OPEN <= {State.SENT, State.RECEIVED}
+        # Tasks whose queue is not known wait in none of the index.
+        is_waiting = queues is not None and "" not in queues and states & OPEN <= {State.SENT, State.RECEIVED}
         found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else _open(asked, queries, now, by_age))
     return found
 
