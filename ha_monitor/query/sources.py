@@ -353,9 +353,10 @@ def _open(asked: Filter, queries: TaskQueries, now: float, by_age: bool) -> Open
 
 def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:
     """The trees in which everything is that a filter asks for; None if it names none."""
+    # Tasks that have no root, or no parent, are in no tree that it names.
     if (roots := asked.exact("root")) is not None:
-        return OfTrees(queries, sorted(roots))
-    if (parents := asked.exact("parent")) is None:
+        return None if "" in roots else OfTrees(queries, sorted(roots))
+    if (parents := asked.exact("parent")) is None or "" in parents:
         return None
     ids = sorted(parents)
     known = {

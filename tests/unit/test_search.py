@@ -124,6 +124,19 @@ def test_what_waits_in_an_unknown_queue_is_found(words: list[str]) -> None:
     assert ids(find(kept, "state=SENT,RECEIVED", *words)) == ["r"]
 
 
+@pytest.mark.parametrize(
+    ("words", "found"), [(["parent="], ["top"]), (["root="], ["lone"]), (["root=", "parent=top"], ["lone"])]
+)
+def test_tasks_without_a_parent_or_a_root_are_found(words: list[str], found: list[str]) -> None:
+    """Given a filter for tasks that have none, those are found, wherever they are in a tree."""
+    top, lone = task("top", State.FAILURE), task("lone", State.FAILURE, root_id=None, parent_id="top")
+    child = task("child", State.FAILURE, root_id="top", parent_id="top")
+
+    answer = find(Asked(top, lone, child), "state=FAILURE", *words)
+
+    assert (ids(answer), answer.gaps) == (found, [])
+
+
 def test_no_more_is_read_than_is_needed() -> None:
     """Given many failures and many names, the newest few are found by reading about as many records."""
     failed = Asked(*(task(f"t{number}", State.FAILURE, at=NOW - 10 * number) for number in range(5000)))
