@@ -79,9 +79,12 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.incidents.catalogue import KINDS
     from ha_monitor.store.incidents import MOST_SILENCES, Silence
 
-    kind, _, key = options.what.partition("=")
+    kind, names_key, key = options.what.partition("=")
     if kind not in KINDS:
         raise UsageError(f"silence: {as_typed(kind)} is no kind of incident; known are {', '.join(sorted(KINDS))}")
+    if names_key and not key.strip():
+        # Such as an unset variable of a script: it would be that of all incidents of the kind.
+        raise UsageError(f"silence: {kind}= names no key; {kind} alone is all of its incidents")
     if options.duration is None:
         raise UsageError("silence: say for how long, as in 90m, 2h or 1d")
     try:

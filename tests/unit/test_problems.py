@@ -265,6 +265,7 @@ def test_a_silence_is_added_replaced_listed_and_ended(monkeypatch: pytest.Monkey
         (["worker-lost"], "say for how long"),
         (["worker-lost", "soon"], "soon: expected a duration"),
         (["worker-lost", "0s"], "expected more than no time, and at most 30d"),
+        (["worker-lost=", "1h"], "worker-lost= names no key; worker-lost alone is all of its incidents"),
         (["worker-lost", "31d"], "expected more than no time, and at most 30d"),
     ],
 )
