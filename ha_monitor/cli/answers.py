@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ha_monitor.cli.flags import a_limit, an_interval
@@ -187,11 +187,6 @@ def add_flags(
     end.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
 
 
-def times_asked(options: argparse.Namespace) -> list[str]:
-    """The words of a filter that --since and --until stand for."""
-    return [f"{name}={value}" for name in ("since", "until") if (value := getattr(options, name)) is not None]
-
-
 @contextmanager
 def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]]:
     """The configuration, and a connection to its store.
@@ -217,17 +212,23 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
 
 
 def answered(
-    options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer], *, named: str | None = None
+    options: argparse.Namespace,
+    ask: Callable[[Loaded, StoreReader], Answer],
+    *,
+    named: str | None = None,
+    below: Callable[[Answer], None] = lambda _: None,
 ) -> ExitStatus:
     """Ask, and show the answer; with --watch again and again, until somebody interrupts it.
 
     :param named: the name that was asked for. If nothing has it, that is said, and the answer is no.
+    :param below: writes what else is known, below the answer.
     """
     with store_of(options) as (loaded, reader):
         answer = of_somebody(ask(loaded, reader), loaded, reader)
-        if options.watch is None:
-            show(answer, options)
-            return ExitStatus.FAILURE if is_unknown(named, answer.items, answer.nouns) else _status(answer, options)
+    if options.watch is None:
+        show(answer, options)
+        below(answer)
+        return ExitStatus.FAILURE if is_unknown(named, answer.items, answer.nouns) else _status(answer, options)
     trouble = ""
     while True:
         output = output_of(options)
@@ -237,6 +238,9 @@ def answered(
         is_unknown(named, answer.items, answer.nouns)
         if trouble:
             standard_error().row(trouble)
+        else:
+            with suppress(StoreUnavailable):  # that it is away is said at the next look
+                below(answer)
         time.sleep(options.watch)
         if options.output in ("table", "wide") and not sys.stdout.isatty():
             output.row("")

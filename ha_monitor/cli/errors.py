@@ -18,10 +18,9 @@ from ha_monitor.cli.answers import (
     as_typed,
     of_result,
     store_of,
-    times_asked,
     write_properties,
 )
-from ha_monitor.cli.flags import refuse
+from ha_monitor.cli.flags import refuse, times_asked
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out

@@ -1,4 +1,4 @@
-"""What flags take, and which of them mean nothing beside others."""
+"""What flags take, what they stand for, and which of them mean nothing beside others."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def an_interval(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return max(0.5, seconds)
+
+
+def times_asked(options: argparse.Namespace) -> list[str]:
+    """The words of a filter that --since and --until stand for."""
+    return [f"{name}={value}" for name in ("since", "until") if (value := getattr(options, name)) is not None]
 
 
 def refuse(options: argparse.Namespace, *names: str, beside: str) -> None:

@@ -16,9 +16,8 @@ from ha_monitor.cli.answers import (
     of_result,
     of_somebody,
     store_of,
-    times_asked,
 )
-from ha_monitor.cli.flags import refuse
+from ha_monitor.cli.flags import refuse, times_asked
 from ha_monitor.cli.sentence import lacks_of
 from ha_monitor.errors import StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus

@@ -462,6 +462,28 @@ def test_watching(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def test_watching_a_worker(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given --watch and one worker, its tasks are listed each time, as they are then; a store that is away meanwhile
+    ends nothing.
+    """
+    asked = serve(monkeypatch, RUNS, workers=[worker("celery@a")])
+
+    def away(*_: object) -> object:
+        raise StoreUnavailable("Redis at h: away")
+
+    real = asked.tasks
+    interrupted(
+        monkeypatch,
+        lambda: setattr(asked, "tasks", away),
+        lambda: (setattr(asked, "tasks", real), asked.kept.update({"new": task("new", State.STARTED)})),
+    )
+
+    status, out, _ = call("workers", "celery@a", "--watch=1")
+
+    assert (status, out.count("py-celery 5.7.0")) == (130, 3)
+    assert (out.count(OTHER), out.count("new ")) == (2, 1)
+
+
 def test_watching_in_a_pipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given --watch and no terminal, an empty line stands between one table and the next."""
     serve(monkeypatch, RUNS)
