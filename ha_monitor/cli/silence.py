@@ -93,7 +93,9 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
     if not 0 < seconds <= LONGEST:
         raise UsageError("silence: expected more than no time, and at most 30d")
-    key, why = (written_out_bytes(text)[:MOST_TYPED] for text in (key, options.why))
+    key, why = (written_out_bytes(text) for text in (key, options.why))
+    if len(key) > MOST_TYPED or len(why) > MOST_TYPED:
+        raise UsageError(f"silence: expected at most {MOST_TYPED} characters; in a key, * stands for any text")
     said = standard_error()
     with store_of(options) as (_, reader):
         now = reader.queries.now()

@@ -266,6 +266,8 @@ def test_a_silence_is_added_replaced_listed_and_ended(monkeypatch: pytest.Monkey
         (["worker-lost", "soon"], "soon: expected a duration"),
         (["worker-lost", "0s"], "expected more than no time, and at most 30d"),
         (["worker-lost=", "1h"], "worker-lost= names no key; worker-lost alone is all of its incidents"),
+        (["worker-lost=" + "x" * 201, "1h"], "expected at most 200 characters; in a key, * stands for any text"),
+        (["worker-lost", "1h", "--why", "x" * 201], "expected at most 200 characters"),
         (["worker-lost", "31d"], "expected more than no time, and at most 30d"),
     ],
 )
