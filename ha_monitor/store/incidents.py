@@ -110,7 +110,8 @@ class Silence(Struct, frozen=True):
 
     def covers(self, incident: Incident) -> bool:
         """Whether it is about an incident, as long as it lasts."""
-        return self.kind == incident.kind and (not self.key or fnmatchcase(incident.key, self.key.replace("[", "[[]")))
+        pattern = self.key.replace("[", "[[]").replace("?", "[?]")
+        return self.kind == incident.kind and (not self.key or fnmatchcase(incident.key, pattern))
 
 
 class Mark(Struct, frozen=True):

@@ -155,6 +155,27 @@ def test_a_silenced_one_is_listed_and_says_so(monkeypatch: pytest.MonkeyPatch, c
     assert "  silenced until 2026-11-25T06:54:03\n" in call("problems", "--time", "utc")[1]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "key", "covers"),
+    [
+        ("", "mail", True),
+        ("ma*", "mail", True),
+        ("mail", "mail2", False),
+        ("what?", "what?", True),
+        ("what?", "whats", False),
+        ("q[1]", "q[1]", True),
+        ("q[1]", "q1", False),
+        ("[?]*", "[?] x", True),
+    ],
+)
+def test_a_silence_covers_what_its_key_says(pattern: str, key: str, covers: bool) -> None:
+    """Given a key, `*` stands for any text, and each other character for itself: nothing else is silenced."""
+    silence = Silence("a", "queue-late", pattern, NOW + 60, NOW)
+
+    assert silence.covers(incident(kind="queue-late", key=key)) is covers
+    assert not silence.covers(incident(kind="no-consumer", key=key))
+
+
 def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given -o ids, wide and tsv, --all, and -n, there is a row for each."""
     serve(monkeypatch, incidents=KeptIncidents(incident(), LATE, OVER))
