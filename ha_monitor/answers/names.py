@@ -8,7 +8,7 @@ from typing import Any
 from ha_monitor.answers.result import Result
 from ha_monitor.query.items import name_item
 from ha_monitor.query.language import Pattern, parse_filter, split_values
-from ha_monitor.query.statistics import compared
+from ha_monitor.query.statistics import DAY, compared
 from ha_monitor.query.unknown import unknown_patterns
 from ha_monitor.store.name_statistics import KEPT, NameStatistic
 from ha_monitor.store.queries import MOST_NAMES, Gap
@@ -57,7 +57,7 @@ def names(
     gaps = [*queries.gaps(since, until), *unknown_patterns("runs of the name", wanted, known)]
     if len(known) >= MOST_NAMES:
         gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
-    if since < now - KEPT:
+    if since - DAY < now - KEPT:
         gaps.append(Gap("runs", 0, now - KEPT))
     shown = limit or len(found)
     return Result(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
-from typing import Any, NamedTuple
+from functools import wraps
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -22,6 +24,7 @@ from ha_monitor.events.text import printable
 from ha_monitor.events.types import RESULT_TYPES
 from ha_monitor.rights import redis as rights
 
+_T = TypeVar("_T")
 _KEY = "result_backend.url"
 TIMEOUT = 5.0
 """Timeout of the backend in seconds, if the backend supports one."""
@@ -46,6 +49,10 @@ class Result(NamedTuple):
     """Empty if unknown (`result_extended`)."""
     fields: dict[str, Any]
     """Further fields of that event: `result`, or `exception` and `traceback`."""
+
+
+class _UnreadableResult(Exception):
+    """The backend has answered, but with something that is not a result, or that an unknown serializer wrote."""
 
 
 class ResultBackend:
@@ -77,6 +84,9 @@ class ResultBackend:
             raise ConfigurationError(f"{_KEY}: {mask_url(reason_of(error))}", _KEY) from None
         # Exceptions must not be reconstructed: that would run code of the class that they name.
         self._backend.exception_to_python = lambda exception: exception
+        # Each backend calls these two once it has been answered.
+        for reading in ("decode", "meta_from_decoded"):
+            setattr(self._backend, reading, _naming_unreadable(getattr(self._backend, reading)))
         self._url = settings.url
         prefix = settings.transport_options.get("global_keyprefix", "")
         self._needs = rights.needs_of_results(user, prefix)
@@ -90,17 +100,33 @@ class ResultBackend:
         """
         found: dict[str, Result | None] = {}
         failures = 0
+        has_answered = False
         for task_id in task_ids:
             try:
-                found[task_id] = read_result(self._backend.get_task_meta(task_id, cache=False))
-                failures = 0
+                with suppress(_UnreadableResult):
+                    meta = self._backend.get_task_meta(task_id, cache=False)
+                    found[task_id] = _naming_unreadable(read_result)(meta)
+                failures, has_answered = 0, True
             except Exception as error:  # each backend raises errors of its own library
                 failures += 1
-                if failures >= TRIES or not found:
+                if failures >= TRIES or not has_answered:
                     reason = rights.explain(str(error), self._needs) or cause_of(error, Service(_KEY, self._url)).text
                     where = f"{address_of(self._url)}: " if scheme_of(self._url).startswith("redis") else ""
                     raise ResultBackendUnavailable(mask_url(f"{where}{reason}")) from None
         return found
+
+
+def _naming_unreadable(reading: Callable[[Any], _T]) -> Callable[[Any], _T]:
+    """The function, but any of its errors is about the one result that it reads."""
+
+    @wraps(reading)
+    def read(raw: Any) -> _T:
+        try:
+            return reading(raw)
+        except Exception as error:  # serializers raise what they like about foreign data
+            raise _UnreadableResult from error
+
+    return read
 
 
 def read_result(meta: dict[str, Any]) -> Result | None:

@@ -18,7 +18,7 @@ from ha_monitor.broker.redis_layout import layout_of
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config
 from ha_monitor.config.urls import address_of
-from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
+from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, ConfigurationError, StoreUnavailable
 from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
@@ -118,7 +118,7 @@ def _recorded(config: Config) -> Recorded:
         reader.connect()
         entries = reader.workers(config.workers.late_after).entries
         rejected = reader.latest("rejected", _REJECTED)
-    except StoreUnavailable:
+    except (StoreUnavailable, ConfigurationError):
         return Recorded({}, {})  # `check_store` reports it
     finally:
         reader.close()

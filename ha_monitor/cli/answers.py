@@ -12,15 +12,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ha_monitor.cli.flags import a_limit, an_interval
 from ha_monitor.cli.sentence import changes_of, lacks_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, text_of, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error, standard_output
-from ha_monitor.text.times import local, parse_duration, relative, short_duration
+from ha_monitor.text.times import local, relative, short_duration
 from ha_monitor.text.visible import columns, shortened
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ _OF_STATES = {
     **{"online": "good", "late": "warn", "lost": "bad"},
     **{"missed": "bad", "failed": "bad", "doubled": "warn", "overran": "warn", "skipped": "warn", "on time": "good"},
 }
-_MOST_ROWS = 1_000_000
 MOST_TYPED = 80
 """Columns of typed text that a message repeats."""
 
@@ -165,7 +165,7 @@ def add_flags(
         parser.add_argument(
             "-n",
             "--limit",
-            type=_limit,
+            type=a_limit,
             default=limit,
             metavar="N",
             help=f"at most so many; 0 for all (default: {limit})",
@@ -174,35 +174,17 @@ def add_flags(
     if times:
         parser.add_argument("--since", metavar="TIME", help="-1h, 02:00, '2026-11-25 02:00' or ISO 8601")
         parser.add_argument("--until", metavar="TIME", help="the same")
-    parser.add_argument(
-        "--watch", nargs="?", type=_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
+    end = parser.add_mutually_exclusive_group()  # a repeated question has no exit status
+    end.add_argument(
+        "--watch", nargs="?", type=an_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
     )
     parser.add_argument(
         "--no-legend", action="store_true", help="without headers, and without what is said of the list"
     )
     parser.add_argument("--time", choices=("relative", "local", "utc"), help="how times are shown")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
-    parser.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")
-    parser.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
-
-
-def _limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST_ROWS)) or int(text) > _MOST_ROWS:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MOST_ROWS}")
-    return int(text)
-
-
-def _interval(text: str) -> float:
-    try:
-        seconds = parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    return max(0.5, seconds)
-
-
-def times_asked(options: argparse.Namespace) -> list[str]:
-    """The words of a filter that --since and --until stand for."""
-    return [f"{name}={value}" for name in ("since", "until") if (value := getattr(options, name)) is not None]
+    end.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")
+    end.add_argument("--fail-if-none", action="store_true", help="exit with status 1 if nothing is listed")
 
 
 @contextmanager
@@ -230,38 +212,53 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
 
 
 def answered(
-    options: argparse.Namespace, ask: Callable[[Loaded, StoreReader], Answer], *, named: str | None = None
+    options: argparse.Namespace,
+    ask: Callable[[Loaded, StoreReader], Answer],
+    *,
+    named: str | None = None,
+    below: Callable[[Answer], None] = lambda _: None,
 ) -> ExitStatus:
     """Ask, and show the answer; with --watch repeatedly, until somebody interrupts it.
 
     :param named: the name that was asked for. If there is no item, that is reported, and the status is `FAILURE`.
+    :param below: writes what else is known, below the answer.
     """
     with store_of(options) as (loaded, reader):
-        answer = _of_somebody(ask(loaded, reader), loaded, reader)
-        if options.watch is None:
-            show(answer, options)
-            if named is not None and not answer.items:
-                one, several = answer.nouns
-                said = f"no {one} has this name; ha-monitor {several} lists them"
-                standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
-                return ExitStatus.FAILURE
-            return _status(answer, options)
+        answer = of_somebody(ask(loaded, reader), loaded, reader)
+    if options.watch is None:
+        show(answer, options)
+        below(answer)
+        return ExitStatus.FAILURE if is_unknown(named, answer.items, answer.nouns) else _status(answer, options)
     trouble = ""
     while True:
         output = output_of(options)
         if sys.stdout.isatty():
             output.clear()
         show(answer, options, rows=shutil.get_terminal_size().lines - 3 if sys.stdout.isatty() else None)
+        is_unknown(named, answer.items, answer.nouns)
         if trouble:
             standard_error().row(trouble)
+        else:
+            with suppress(StoreUnavailable):  # the next look reports that it is away
+                below(answer)
         time.sleep(options.watch)
         if options.output in ("table", "wide") and not sys.stdout.isatty():
             output.row("")
         try:
             with store_of(options) as (loaded, reader):
-                answer, trouble = _of_somebody(ask(loaded, reader), loaded, reader), ""
+                answer, trouble = of_somebody(ask(loaded, reader), loaded, reader), ""
         except StoreUnavailable as error:
             trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
+
+
+def is_unknown(named: str | None, found: Sequence[Any], nouns: tuple[str, str]) -> bool:
+    """Whether a name was asked for that nothing has. If so, that is reported."""
+    if named is None or found:
+        return False
+    one, several = nouns
+    said = f"no {one} has this name; ha-monitor {several} lists them"
+    standard_error().row(f"ha-monitor: {as_typed(named)}: {said}")
+    return True
 
 
 def nobody_wrote(node_id: str) -> str:
@@ -269,7 +266,8 @@ def nobody_wrote(node_id: str) -> str:
     return f"no instance has written to this store as node_id {as_typed(node_id)}: correct node_id or store.url"
 
 
-def _of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+def of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+    """The answer. It says so if no instance has ever registered."""
     from ha_monitor.store.queries import Gap
 
     if answer.items or reader.is_used():

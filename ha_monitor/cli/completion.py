@@ -77,7 +77,9 @@ def _known(reader: StoreReader, field: str) -> list[str]:
         return [entry.name for entry in reader.workers(GIVES_UP).entries]
     queries = reader.queries
     if field == "queue":
-        return [queue.name for queue in queries.known_queues()]
+        from ha_monitor.store.queue_flow import base_of
+
+        return list(dict.fromkeys(base_of(queue.name) for queue in queries.known_queues()))
     return {"name": queries.names, "error": queries.error_ids}[field]()
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, store_of, write_properties
+from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -47,9 +48,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """List or show dead letters, or retry or drop some."""
+    """List or show dead letters, or retry or drop some.
+
+    :raises UsageError: if flags or arguments do not go together.
+    """
     if options.retry or options.drop:
+        refuse(options, *OF_LISTS, beside="--retry" if options.retry else "--drop")
         return _take(options)
+    if options.ids:
+        refuse(options, "limit", "reverse", beside="an id")
     missing: list[str] = []
 
     def ask(_loaded: Loaded, reader: StoreReader) -> Answer:

@@ -6,6 +6,8 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
+from ha_monitor.cli.flags import OF_LISTS, refuse
+from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
@@ -39,9 +41,15 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> ExitStatus:
-    """Add a mark, or list the marks."""
+    """Add a mark, or list the marks.
+
+    :raises UsageError: if flags or arguments do not go together.
+    """
     if options.what == "list":
+        if options.label is not None:
+            raise UsageError(f"deploy: list takes no label, such as {as_typed(options.label)}")
         return answered(options, lambda _, reader: _answer(options, reader))
+    refuse(options, *OF_LISTS, beside="mark")
     from ha_monitor.store.incidents import Mark
 
     with store_of(options) as (_, reader):

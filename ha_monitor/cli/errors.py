@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ from ha_monitor.cli.answers import (
     as_typed,
     of_result,
     store_of,
-    times_asked,
     write_properties,
 )
+from ha_monitor.cli.flags import refuse, times_asked
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -74,14 +75,16 @@ def _duration(text: str) -> float:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List error groups, or mark some and show them in full.
 
-    :raises UsageError: if no group to mark is named, or a time cannot be read.
+    :raises UsageError: if no group to mark is named, a time cannot be read, or a flag of lists is given with a group.
     """
     from ha_monitor.query.language import parse_filter
 
     marks = options.resolve or options.ignore is not None or options.reopen
     if marks and not options.groups:
         raise UsageError("errors: --resolve, --ignore and --reopen need the id of a group")
-    parse_filter(times_asked(options), 0.0)
+    if options.groups:
+        refuse(options, "sort", "limit", "reverse", "since", "until", beside="the id of a group")
+    parse_filter(times_asked(options), time.time())
     missing: list[str] = []
     unmarked: list[str] = []
     if marks:

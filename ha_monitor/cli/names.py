@@ -6,7 +6,8 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, of_result, times_asked
+from ha_monitor.cli.answers import Answer, Of, add_flags, answered, of_result
+from ha_monitor.cli.flags import times_asked
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 

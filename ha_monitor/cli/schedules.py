@@ -15,11 +15,14 @@ from ha_monitor.cli.answers import (
     Told,
     add_flags,
     answered,
+    first_of,
+    is_unknown,
     of_result,
     output_of,
     store_of,
     write_properties,
 )
+from ha_monitor.cli.flags import refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
@@ -42,6 +45,7 @@ examples:
   ha-monitor schedules --learned             tasks that run regularly, and that no source tells of
 """
 TOML = "toml"
+NOUNS = ("schedule", "schedules")
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -71,11 +75,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List schedules; if there is only one, with its due times.
 
-    :raises UsageError: if learned schedules are asked for in another form than TOML.
+    :raises UsageError: if learned schedules are asked for in another form than TOML, or TOML with --watch.
     """
     if options.learned:
+        refuse(options, "watch", beside="--learned")
         return _propose(options)
     if options.output == TOML:
+        refuse(options, "watch", beside=f"-o {TOML}")
         return _write_toml(options)
     return answered(options, partial(_answer, options), named=options.schedule)
 
@@ -93,7 +99,8 @@ def _write_toml(options: argparse.Namespace) -> ExitStatus:
     with store_of(options) as (_, reader):
         shown = _found(options, reader).items
     output_of(options).rows(written([one.judgement.definition for one in shown]).splitlines())
-    refused = options.fail_if_any if shown else options.fail_if_none or options.schedule is not None
+    unknown = is_unknown(options.schedule, shown, NOUNS)
+    refused = options.fail_if_any if shown else options.fail_if_none or unknown
     return ExitStatus.FAILURE if refused else ExitStatus.OK
 
 
@@ -106,11 +113,13 @@ def _propose(options: argparse.Namespace) -> ExitStatus:
         raise UsageError(f"--learned is written as {TOML}, not as {options.output}")
     with store_of(options) as (_, reader):
         found = learned(reader, options.schedule)
-    output_of(options).rows(proposed(found).splitlines())
+    shown, more = first_of(found, options)
+    output_of(options).rows(proposed(shown).splitlines())
     if not options.no_legend:
         what = {0: "no task runs", 1: "1 task runs"}.get(len(found), f"{len(found):,} tasks run")
+        only = f", of which the first {len(shown):,} are here (-n 0: all)" if more else ""
         standard_error().row(
-            f"{what} regularly without a schedule that is known. Searched: the newest runs of each name."
+            f"{what} regularly without a schedule that is known{only}. Searched: the newest runs of each name."
         )
     refused = options.fail_if_any if found else options.fail_if_none
     return ExitStatus.FAILURE if refused else ExitStatus.OK
@@ -119,9 +128,7 @@ def _propose(options: argparse.Namespace) -> ExitStatus:
 def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -> Answer:
     found = _found(options, reader)
     told = Told(_tell) if options.schedule is not None and len(found.items) == 1 else None
-    return of_result(
-        found, ("schedule", "schedules"), COLUMNS, lambda one: str(one.judgement.definition.name), told=told
-    )
+    return of_result(found, NOUNS, COLUMNS, lambda one: str(one.judgement.definition.name), told=told)
 
 
 def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None) -> None:

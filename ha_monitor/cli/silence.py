@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
+from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -56,12 +57,19 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """Add, list or end silences.
 
-    :raises UsageError: if it is not said what to silence, or for how long.
+    :raises UsageError: if it is not said what to silence, or for how long, or if arguments do not go together.
     """
     if options.end is not None:
+        refuse(options, "why", *OF_LISTS, beside="--end")
+        if options.what is not None:
+            raise UsageError(f"silence: --end takes an id alone, without {as_typed(options.what)}")
         return _end(options)
     if options.list or options.what is None:
+        if options.what is not None:
+            raise UsageError(f"silence: either --list, or {as_typed(options.what)} and for how long")
+        refuse(options, "why", beside="a list")
         return answered(options, lambda _, reader: _answer(options, reader))
+    refuse(options, *OF_LISTS, beside="a kind of incidents")
     return _add(options)
 
 
@@ -71,9 +79,12 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.incidents.catalogue import KINDS
     from ha_monitor.store.incidents import MOST_SILENCES, Silence
 
-    kind, _, key = options.what.partition("=")
+    kind, names_key, key = options.what.partition("=")
     if kind not in KINDS:
         raise UsageError(f"silence: {as_typed(kind)} is no kind of incident; known are {', '.join(sorted(KINDS))}")
+    if names_key and not key.strip():
+        # A script with an unset variable, for example, would silence all incidents of the kind.
+        raise UsageError(f"silence: {kind}= names no key; {kind} alone is all of its incidents")
     if options.duration is None:
         raise UsageError("silence: say for how long, as in 90m, 2h or 1d")
     try:
@@ -82,7 +93,9 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
     if not 0 < seconds <= LONGEST:
         raise UsageError("silence: expected more than no time, and at most 30d")
-    key, why = (written_out_bytes(text)[:MOST_TYPED] for text in (key, options.why))
+    key, why = (written_out_bytes(text) for text in (key, options.why))
+    if len(key) > MOST_TYPED or len(why) > MOST_TYPED:
+        raise UsageError(f"silence: expected at most {MOST_TYPED} characters; in a key, * stands for any text")
     said = standard_error()
     with store_of(options) as (_, reader):
         now = reader.queries.now()

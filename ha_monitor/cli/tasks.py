@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
@@ -13,10 +14,12 @@ from ha_monitor.cli.answers import (
     add_flags,
     answered,
     of_result,
+    of_somebody,
     store_of,
-    times_asked,
 )
-from ha_monitor.errors import UsageError
+from ha_monitor.cli.flags import refuse, times_asked
+from ha_monitor.cli.sentence import lacks_of
+from ha_monitor.errors import StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
 from ha_monitor.text.terminal import standard_error
@@ -42,6 +45,8 @@ FOLLOWED = 200
 """Tasks that are looked at each time while following."""
 INTERVAL = 2.0
 """Seconds between two looks while following."""
+MOST_SEEN = 10_000
+"""Tasks whose states are remembered while following."""
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -65,7 +70,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> ExitStatus:
     """List tasks.
 
-    :raises UsageError: if the filter cannot be read.
+    :raises UsageError: if the filter cannot be read, or flags do not go together.
     """
     from ha_monitor.query.language import parse_filter
 
@@ -73,6 +78,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     parse_filter(words, time.time())  # report errors in the filter before asking the store
     order = _order(options)
     if options.follow:
+        refuse(options, "sort", "reverse", "watch", "fail_if_any", "fail_if_none", beside="--follow")
         return _follow(options, words)
     return answered(options, lambda loaded, reader: _answer(loaded, reader, words, options.limit, order))
 
@@ -139,22 +145,77 @@ def columns(*, by_end: bool) -> list[Of]:
     ]
 
 
+class Followed:
+    """Finds what changed from one look at a list to the next."""
+
+    def __init__(self) -> None:
+        self._states: dict[str, str] = {}
+        """Task → its state at the latest look; the least recently seen first."""
+        self._has_looked = False
+        self.skips = False
+        """Whether tasks may have been missed between the two latest looks: all tasks of the latest one were new."""
+
+    def changed(self, tasks: Sequence[KeptTask], *, more: bool) -> list[KeptTask]:
+        """The tasks whose state differs from the previous look, the newest last.
+
+        :param tasks: the tasks of this look, the newest first.
+        :param more: whether there are more tasks than these.
+        """
+        self.skips = more and self._has_looked and all(one.task_id not in self._states for one in tasks)
+        self._has_looked = True
+        new = [one for one in reversed(tasks) if self._states.get(one.task_id) != one.state]
+        for one in tasks:
+            self._states.pop(one.task_id, None)
+            self._states[one.task_id] = one.state
+        for task_id in list(self._states)[: -max(MOST_SEEN, len(tasks))]:
+            del self._states[task_id]
+        return new
+
+
 def _follow(options: argparse.Namespace, words: list[str]) -> ExitStatus:
     """Show each matching task when its state changes, latest change last, until interrupted."""
-    seen: dict[str, str] = {}
-    first = True
-    while True:
-        from ha_monitor.cli.answers import show
-        from ha_monitor.query.search import BY_TIME
+    from ha_monitor.cli.answers import show
+    from ha_monitor.query.fields import BAD_ENDS
+    from ha_monitor.query.language import parse_filter
+    from ha_monitor.query.search import BY_TIME
 
+    def look(limit: int) -> Answer:
         with store_of(options) as (loaded, reader):
-            answer = _answer(loaded, reader, words, FOLLOWED if not first else options.limit, BY_TIME)
-        new = [task for task in reversed(answer.items) if seen.get(task.record.task_id) != task.record.state]
-        seen |= {task.record.task_id: task.record.state for task in new}
-        if new:
-            show(answer._replace(items=new, more=False), options)
-        if first and not options.no_legend:
-            standard_error().row("following; ^C ends it")
-            options.no_legend = True
-        first = False
+            return of_somebody(_answer(loaded, reader, words, limit, BY_TIME), loaded, reader)
+
+    def say(text: str) -> None:
+        standard_error().row(f"ha-monitor: {text}")
+
+    most, limit, followed = max(FOLLOWED, options.limit), options.limit, Followed()
+    answer = look(most if limit else 0)
+    followed.changed(answer.items, more=answer.more)
+    shown = answer.items[:limit] if limit else answer.items
+    show(answer._replace(items=shown[::-1], more=answer.more or len(answer.items) > len(shown)), options)
+    if not options.no_legend:
+        standard_error().row("following; ^C ends it")
+    options.no_legend = True
+    # Tasks that ended badly are listed by their ends, so all changes are among the newest.
+    says_most = not parse_filter(words, answer.time).states <= BAD_ENDS
+    lacks, away = bool(answer.gaps), False
+    while True:
+        if says_most and (answer.more or len(answer.items) > most):
+            say(f"only the {most:,} newest of these tasks are followed; ha-monitor tail shows what becomes of any")
+            says_most = False
         time.sleep(INTERVAL)
+        try:
+            answer = look(most)
+        except StoreUnavailable as error:
+            if not away:
+                say(f"{error}; waiting for it")
+            away = True
+            continue
+        if away:
+            say("the store is there again")
+        away = False
+        if new := followed.changed(answer.items, more=answer.more):
+            show(answer._replace(items=new, more=False), options)
+        if followed.skips:
+            say(f"more than {most:,} tasks came since the look before; the oldest of them may not be shown")
+        if answer.gaps and not lacks:
+            say(lacks_of(answer.gaps, Style(answer.time, "local").time))
+        lacks = bool(answer.gaps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
@@ -50,34 +51,31 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """List workers; if there is only one, with its tasks and failures."""
-    found: list[SeenWorker] = []
 
-    def ask(loaded: Loaded, reader: StoreReader) -> Answer:
-        answer = _answer(options, loaded, reader)
-        found[:] = answer.items
-        return answer
+    def below(answer: Answer) -> None:
+        if options.name is not None and len(answer.items) == 1 and options.output in ("table", "wide"):
+            _write_tasks(answer.items[0], options)
 
+    return answered(options, partial(_answer, options), named=options.name, below=below)
+
+
+def _write_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
+    """Write the open tasks of a worker, and those that ended badly there."""
     from ha_monitor.cli import tasks
+    from ha_monitor.query.language import quoted
 
-    status = answered(options, ask, named=options.name)
-    if options.name is None or len(found) != 1:
-        return status
-    if options.output in ("table", "wide"):
-        from ha_monitor.query.language import quoted
-
-        _write_left(found[0], options)
-        worker = f"worker={quoted(found[0].entry.name)}"
-        for words, oldest_first in (
-            ([worker, "state=RECEIVED,STARTED"], True),
-            ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
-        ):
-            # Each list is what `ha-monitor tasks` answers, including what it searched.
-            more = argparse.Namespace(**{**vars(options), "words": words, "reverse": oldest_first})
-            more.since = more.until = more.sort = None
-            more.follow, more.limit = False, 20
-            standard_output().row("")
-            tasks.run(more)
-    return status
+    _write_left(one, options)
+    worker = f"worker={quoted(one.entry.name)}"
+    for words, oldest_first in (
+        ([worker, "state=RECEIVED,STARTED"], True),
+        ([worker, "state=FAILURE,REJECTED,REVOKED", f"since={RECENT}"], False),
+    ):
+        # Each list is what `ha-monitor tasks` answers, including what it searched.
+        more = argparse.Namespace(**{**vars(options), "words": words, "reverse": oldest_first})
+        more.since = more.until = more.sort = more.watch = None
+        more.follow, more.limit = False, 20
+        standard_output().row("")
+        tasks.run(more)
 
 
 def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:

@@ -34,6 +34,8 @@ class Findings(NamedTuple):
     evaluations: list[tuple[Candidate, Evaluation]]
     problem: str | None
     """Why the query failed; None if it did not fail."""
+    unreadable: list[str]
+    """Ids of the tasks whose results cannot be read, so that their ends are unknown."""
 
 
 class Investigator:
@@ -71,15 +73,18 @@ class Investigator:
         try:
             return self._call.take()
         except ThreadUnavailable as error:
-            return Findings(0, self._clock.monotonic(), [], str(error))
+            return Findings(0, self._clock.monotonic(), [], str(error), [])
 
     def _investigate(self, candidates: Candidates, began: float) -> Findings:
+        unreadable: list[str] = []
         try:
             answers = self._workers([one.task_id for one in candidates.tasks], _witnesses(candidates))
             self._learn(answers.acks_late)
             results = None
             if self._backend is not None:
-                results = self._backend([one.task_id for one in candidates.tasks if one.task_id not in answers.held])
+                asked = [one.task_id for one in candidates.tasks if one.task_id not in answers.held]
+                results = self._backend(asked)
+                unreadable = [task_id for task_id in asked if task_id not in results]
             evaluations = [
                 (one, evaluate(one, answers, results, self._acks_late.get(one.name))) for one in candidates.tasks
             ]
@@ -91,7 +96,8 @@ class Investigator:
         except Exception as error:  # unexpected, from a library: the loop waits for a result
             evaluations, problem = [], f"{type(error).__name__}: {error}"
         answered = self._clock.monotonic()
-        return Findings(candidates.at + int((answered - began) * 1000) + 1, answered, evaluations, problem)
+        at = candidates.at + int((answered - began) * 1000) + 1
+        return Findings(at, answered, evaluations, problem, unreadable)
 
     def _learn(self, acks_late: Mapping[str, bool]) -> None:
         if len(self._acks_late) > MOST_NAMES:

@@ -24,6 +24,8 @@ LONGEST_ANSWER = 120.0
 LEARN_EVERY = 300.0
 """Seconds between two questions for the settings of tasks while there are no candidates: the worker that could answer
 may be the next one to be lost."""
+TELL_EVERY = 3600.0
+"""Seconds between two lines about results that cannot be read: their tasks come up repeatedly."""
 EMPTY_WITHIN = 15.0
 """Seconds for which the event queue counts as empty after a query found it empty; it is queried every few seconds."""
 
@@ -70,6 +72,7 @@ class StuckTaskDuty:
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
+        self._unreadable = Schedule(clock, TELL_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
         """No message waited in the shared queue, or there is no shared queue.
@@ -114,6 +117,7 @@ class StuckTaskDuty:
             self._failed(findings.problem)
             return
         self._failing = False
+        self._tell_of_unreadable(findings.unreadable)
         confirmations = [
             (candidate, self._finished(candidate, evaluation) if isinstance(evaluation, Result) else evaluation)
             for candidate, evaluation in findings.evaluations
@@ -126,6 +130,12 @@ class StuckTaskDuty:
         if not self._failing:
             self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
+
+    def _tell_of_unreadable(self, task_ids: list[str]) -> None:
+        if task_ids and self._unreadable.is_due():
+            self._unreadable.restart()
+            reason = f"the result backend has results that cannot be read, such as that of task {task_ids[0]}"
+            self._logger.warning("task-inspection-failed", reason=reason)
 
     def _confirm(self, pending: Pending, now: float) -> list[OutboxItem]:
         if now >= pending.drop_at:

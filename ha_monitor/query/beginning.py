@@ -36,21 +36,22 @@ def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
     for one, task in zip(whole, queries.tasks(whole), strict=True):
         if task is not None:
             return Candidates([one], "")
-    found: set[str] = set()
+    seen: set[str] = set()
+    alive: list[str] = []
     until = clock.monotonic() + TIME_LIMIT
     wanted = (beginning, unescaped(beginning))
     searched = "the newest tasks of each name, those that failed or were revoked, and the open ones"
     for ids in _pages(queries):
-        found.update(one for one in ids if one.startswith(wanted))
-        if len(found) > MOST_CANDIDATES or not beginning:
+        new = [one for one in dict.fromkeys(ids) if one.startswith(wanted) and one not in seen]
+        seen.update(new)
+        # An index may name tasks that have expired.
+        alive += [one for one, task in zip(new, queries.tasks(new), strict=True) if task is not None]
+        if len(alive) > MOST_CANDIDATES or not beginning:
             break
         if clock.monotonic() > until:
             searched += f" (not all: stopped after {TIME_LIMIT:g} s)"
             break
-    known = sorted(found)
-    # Indexes may name tasks that have expired.
-    alive = [one for one, task in zip(known, queries.tasks(known), strict=True) if task is not None]
-    return Candidates(alive[: MOST_CANDIDATES + 1], searched)
+    return Candidates(sorted(alive)[: MOST_CANDIDATES + 1], searched)
 
 
 def _pages(queries: TaskQueries) -> Iterator[list[str]]:

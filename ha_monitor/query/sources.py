@@ -338,7 +338,8 @@ def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = T
         found.append(EndedBadly(queries, asked.since, asked.until))
     if states & OPEN:
         queues = asked.exact("queue")
-        is_waiting = queues is not None and states & OPEN <= {State.SENT, State.RECEIVED}
+        # Tasks whose queue is unknown are not in the index of waiting tasks.
+        is_waiting = queues is not None and "" not in queues and states & OPEN <= {State.SENT, State.RECEIVED}
         found.append(Waiting(queries, sorted(queues)) if queues and is_waiting else _open(asked, queries, now, by_age))
     return found
 
@@ -353,9 +354,10 @@ def _open(asked: Filter, queries: TaskQueries, now: float, by_age: bool) -> Open
 
 def _trees(asked: Filter, queries: TaskQueries) -> OfTrees | None:
     """The trees that contain everything that a filter matches; None if it names none."""
+    # A task without a root, or without a parent, is in no tree that a filter can name.
     if (roots := asked.exact("root")) is not None:
-        return OfTrees(queries, sorted(roots))
-    if (parents := asked.exact("parent")) is None:
+        return None if "" in roots else OfTrees(queries, sorted(roots))
+    if (parents := asked.exact("parent")) is None or "" in parents:
         return None
     ids = sorted(parents)
     known = {

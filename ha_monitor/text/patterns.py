@@ -6,7 +6,5 @@ from fnmatch import fnmatchcase
 
 
 def fits(text: str, pattern: str) -> bool:
-    """Whether a text matches a pattern, in which `*` stands for any text and `?` for any character. Everything else,
-    such as a bracket, stands for itself.
-    """
-    return fnmatchcase(text, pattern.replace("[", "[[]"))
+    """Whether a text matches a pattern, in which `*` stands for any text. Everything else stands for itself."""
+    return fnmatchcase(text, pattern.replace("[", "[[]").replace("?", "[?]"))

@@ -13,6 +13,7 @@ from contextlib import suppress
 import pytest
 
 from ha_monitor.cli.main import joined, main
+from ha_monitor.cli.tasks import Followed
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.events.catalogue import State
 from ha_monitor.store.queries import Gap, StoryEvent
@@ -348,6 +349,97 @@ def test_following(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "following; ^C ends it" in err
 
 
+def test_following_lists_what_changes_alone(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more tasks than are listed at first, those that are followed and do not change are not listed later; that
+    older ones are not followed is said once, also where nothing is said of the list.
+    """
+    many = [task(f"t{number}", State.STARTED, at=NOW - number) for number in range(250)]
+    asked = serve(monkeypatch, *many)
+    done = task("t199", State.SUCCESS, at=NOW - 199)
+    beyond = task("t200", State.SUCCESS, at=NOW - 200)
+    interrupted(monkeypatch, lambda: None, lambda: asked.kept.update(t199=done, t200=beyond), lambda: None)
+
+    _, out, err = call("tasks", "-f", "-n", "2", "-o", "ids", "--no-legend")
+
+    assert out.split() == ["t1", "t0", "t199"]
+    assert err == (
+        "ha-monitor: only the 200 newest of these tasks are followed; ha-monitor tail shows what becomes of any\n"
+    )
+
+
+def test_all_failures_are_followed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more failures than are followed, an old task that fails is listed, and nothing is said to be missing."""
+    many = [task(f"t{number}", State.FAILURE, at=NOW - 10 - number) for number in range(250)]
+    asked = serve(monkeypatch, *many)
+    late = task("late", State.FAILURE, at=NOW - 9000, finished=NOW)
+    interrupted(monkeypatch, lambda: asked.kept.update(late=late))
+
+    assert call("tasks", "state=FAILURE", "-f", "-n", "1", "-o", "ids", "--no-legend") == (130, "t0\nlate\n", "")
+
+
+@pytest.mark.parametrize(("known", "come", "skips"), [(0, 250, True), (0, 200, False), (1, 200, True), (1, 199, False)])
+def test_what_following_may_have_missed_is_said(
+    call: Call, monkeypatch: pytest.MonkeyPatch, known: int, come: int, skips: bool
+) -> None:
+    """Given so many tasks between two looks that some may not have been seen, that is said."""
+    asked = serve(monkeypatch, *[task("first", State.STARTED, at=NOW - 2000)][:known])
+    new = {f"t{number}": task(f"t{number}", State.STARTED, at=NOW - number) for number in range(come)}
+    interrupted(monkeypatch, lambda: asked.kept.update(new))
+
+    _, out, err = call("tasks", "-f", "-o", "ids", "--no-legend")
+
+    assert len(out.split()) == known + min(come, 200)
+    missed = "ha-monitor: more than 200 tasks came since the look before; the oldest of them may not be shown\n"
+    assert err.count(missed) == skips
+
+
+def test_following_outlives_the_store(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a store that goes away, that is said once, and when it is there again; what came meanwhile is listed."""
+    asked = serve(monkeypatch, RUNS)
+
+    def away(*_: object) -> object:
+        raise StoreUnavailable("Redis at h: away")
+
+    real = asked.tasks
+    interrupted(
+        monkeypatch,
+        lambda: setattr(asked, "tasks", away),
+        lambda: None,
+        lambda: (setattr(asked, "tasks", real), asked.kept.update({"new": task("new")})),
+    )
+
+    status, out, err = call("tasks", "-f", "-o", "ids", "--no-legend")
+
+    assert (status, out.split()) == (130, [OTHER, "new"])
+    first, second = err.splitlines()
+    assert re.fullmatch(r"ha-monitor: Redis at h: away \(store\.url is the default.*\); waiting for it", first)
+    assert second == "ha-monitor: the store is there again"
+
+
+def test_what_a_look_may_lack_is_said(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given losses while it follows, they are said when they begin, with and without a legend."""
+    asked = serve(monkeypatch, RUNS)
+    gaps = [Gap("lost events", NOW - 10, NOW)]
+    interrupted(monkeypatch, lambda: setattr(asked, "_gaps", gaps), lambda: None)
+
+    _, _, err = call("tasks", "-f", "-o", "ids", "--no-legend")
+    assert re.fullmatch(r"ha-monitor: May lack: lost events between 20.* and 20.*\.\n", err)
+
+
+def test_what_is_remembered_while_following_is_bounded() -> None:
+    """Given ever more tasks, only the states of the latest are remembered, and those that are looked at always."""
+    followed = Followed()
+    for start in range(0, 30_000, 200):
+        some = [task(f"t{number}") for number in range(start + 199, start - 1, -1)]
+        assert len(followed.changed(some, more=False)) == 200
+        assert followed.changed(some, more=False) == []
+
+    assert len(followed._states) == 10_000
+    many = [task(f"m{number}") for number in range(11_000)]
+    followed.changed(many, more=False)
+    assert followed.changed(many, more=False) == []
+
+
 def test_watching(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given --watch, the list is written again and again, until ^C; a store that is away meanwhile ends nothing."""
     asked = serve(monkeypatch, RUNS)
@@ -368,6 +460,28 @@ def test_watching(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     assert re.search(
         r"^ha-monitor: Redis at h: away \(store.url is the default.*\); this is what was known at 20", err, re.M
     )
+
+
+def test_watching_a_worker(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given --watch and one worker, its tasks are listed each time, as they are then; a store that is away meanwhile
+    ends nothing.
+    """
+    asked = serve(monkeypatch, RUNS, workers=[worker("celery@a")])
+
+    def away(*_: object) -> object:
+        raise StoreUnavailable("Redis at h: away")
+
+    real = asked.tasks
+    interrupted(
+        monkeypatch,
+        lambda: setattr(asked, "tasks", away),
+        lambda: (setattr(asked, "tasks", real), asked.kept.update({"new": task("new", State.STARTED)})),
+    )
+
+    status, out, _ = call("workers", "celery@a", "--watch=1")
+
+    assert (status, out.count("py-celery 5.7.0")) == (130, 3)
+    assert (out.count(OTHER), out.count("new ")) == (2, 1)
 
 
 def test_watching_in_a_pipe(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,6 +523,14 @@ def test_values_for_a_shell(call: Call, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(asked, "names", away)
     assert call("completion", "--values", "name") == (0, "", "")
     assert call("completion")[0] == 64
+
+
+def test_a_queue_is_offered_by_its_name(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a queue that a Redis broker has only with priorities, its name is offered, once."""
+    serve(monkeypatch, flows=dict.fromkeys(["mail\x06\x163", "mail\x06\x169", "celery"]))
+    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+
+    assert call("completion", "--values", "queue")[:2] == (0, "celery\nmail\n")
 
 
 @pytest.mark.parametrize("command", [["task"], ["errors", "--resolve"], ["dead-letters", "--drop"]])

@@ -54,6 +54,7 @@ def test_a_list_of_groups(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
         (["-n", "1"], [PAY.id]),
         (["--since", "-1h"], [PAY.id]),
         (["--until", "-3h"], []),
+        (["--since", "2020-01-01", "--until", "now"], [PAY.id, MAIL.id]),
     ],
 )
 def test_which_groups_and_in_which_order(
@@ -193,4 +194,6 @@ def test_which_names_and_in_which_order(call: Call, monkeypatch: pytest.MonkeyPa
     assert call("names", "-o", "ids", "--sort", "runs", "-r")[1].split() == ["a", "b"]
     assert call("names", "-o", "ids", "--since", "-3h", "--until", "-2h")[1].split() == ["old"]
     assert "May lack: runs before " in call("names", "--since", "-4d")[2]
+    assert "May lack: runs before " in call("names", "--since", "-50h")[2]  # of the day before
+    assert "Complete." in call("names", "--since", "-48h")[2]
     assert call("names", "--since", "soon")[0] == 64

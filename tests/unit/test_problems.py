@@ -155,6 +155,27 @@ def test_a_silenced_one_is_listed_and_says_so(monkeypatch: pytest.MonkeyPatch, c
     assert "  silenced until 2026-11-25T06:54:03\n" in call("problems", "--time", "utc")[1]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "key", "covers"),
+    [
+        ("", "mail", True),
+        ("ma*", "mail", True),
+        ("mail", "mail2", False),
+        ("what?", "what?", True),
+        ("what?", "whats", False),
+        ("q[1]", "q[1]", True),
+        ("q[1]", "q1", False),
+        ("[?]*", "[?] x", True),
+    ],
+)
+def test_a_silence_covers_what_its_key_says(pattern: str, key: str, covers: bool) -> None:
+    """Given a key, `*` stands for any text, and each other character for itself: nothing else is silenced."""
+    silence = Silence("a", "queue-late", pattern, NOW + 60, NOW)
+
+    assert silence.covers(incident(kind="queue-late", key=key)) is covers
+    assert not silence.covers(incident(kind="no-consumer", key=key))
+
+
 def test_the_forms_of_the_answer(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given -o ids, wide and tsv, --all, and -n, there is a row for each."""
     serve(monkeypatch, incidents=KeptIncidents(incident(), LATE, OVER))
@@ -272,6 +293,9 @@ def test_a_silence_is_added_replaced_listed_and_ended(monkeypatch: pytest.Monkey
         (["worker-lost"], "say for how long"),
         (["worker-lost", "soon"], "soon: expected a duration"),
         (["worker-lost", "0s"], "expected more than no time, and at most 30d"),
+        (["worker-lost=", "1h"], "worker-lost= names no key; worker-lost alone is all of its incidents"),
+        (["worker-lost=" + "x" * 201, "1h"], "expected at most 200 characters; in a key, * stands for any text"),
+        (["worker-lost", "1h", "--why", "x" * 201], "expected at most 200 characters"),
         (["worker-lost", "31d"], "expected more than no time, and at most 30d"),
     ],
 )

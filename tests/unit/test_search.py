@@ -98,6 +98,7 @@ def test_what_is_called_complete_is(kept: list[KeptTask], words: list[str], limi
         (["state=FAILURE"], "what failed, was rejected or revoked"),
         (["state=open"], "all open tasks"),
         (["state=SENT", "queue=celery"], "what waits in celery"),
+        (["state=SENT", "queue="], "all open tasks"),
         (["name=shop.pay"], "the newest 200 tasks of shop.pay"),
         (["task_id=t1"], "the ids that were named"),
         (["root=t1"], "the trees of the roots that were named"),
@@ -113,6 +114,27 @@ def test_what_is_called_complete_is(kept: list[KeptTask], words: list[str], limi
 def test_the_narrowest_index_is_searched(words: list[str], searched: str) -> None:
     """Given a question, it is looked at in the smallest index that has all that match."""
     assert find(Asked(task("t1", State.FAILURE)), *words).searched == searched
+
+
+@pytest.mark.parametrize("words", [["queue="], ["queue=,mail"]])
+def test_what_waits_in_an_unknown_queue_is_found(words: list[str]) -> None:
+    """Given producers that send no task-sent, the tasks that a worker has received are found by that they lack it."""
+    kept = Asked(task("r", State.RECEIVED, queue=None), task("m", State.RECEIVED, queue="other"))
+
+    assert ids(find(kept, "state=SENT,RECEIVED", *words)) == ["r"]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [(["parent="], ["top"]), (["root="], ["lone"]), (["root=", "parent=top"], ["lone"])]
+)
+def test_tasks_without_a_parent_or_a_root_are_found(words: list[str], found: list[str]) -> None:
+    """Given a filter for tasks that have none, those are found, wherever they are in a tree."""
+    top, lone = task("top", State.FAILURE), task("lone", State.FAILURE, root_id=None, parent_id="top")
+    child = task("child", State.FAILURE, root_id="top", parent_id="top")
+
+    answer = find(Asked(top, lone, child), "state=FAILURE", *words)
+
+    assert (ids(answer), answer.gaps) == (found, [])
 
 
 def test_no_more_is_read_than_is_needed() -> None:

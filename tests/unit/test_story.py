@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -113,3 +114,17 @@ def test_an_id_as_a_table_shows_it() -> None:
 def test_too_many_that_begin_so() -> None:
     """Given many ids that begin so, no more are looked for than can be shown."""
     assert len(found("t", *(f"t{number}" for number in range(50)))) == MOST_CANDIDATES + 1
+
+
+def test_a_beginning_is_that_of_tasks_that_are_kept() -> None:
+    """Given many ids that begin so in an index, of which all but one have expired, the tasks in another index that
+    begin so are found as well: none of them is taken for the only one.
+    """
+
+    class Expiring(Asked):
+        def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
+            return [["t1", *(f"t-expired{number}" for number in range(20))] for _ in names]
+
+    asked = Expiring(task("t1"), task("t2", State.FAILURE))
+
+    assert candidates("t", asked, TurnedClock()).ids == ["t1", "t2"]

@@ -233,6 +233,24 @@ def test_a_backend_that_is_away_is_not_asked_on_and_on(failing: str, asked: str)
     assert fake.asked == list(asked)
 
 
+@pytest.mark.parametrize("raw", [b"{", b"[1, 2]", b'"text"', b'{"result": 1}', b'{"status": []}'])
+@pytest.mark.parametrize("unreadable", ["a", "abc"])
+def test_what_is_no_result_costs_only_its_own_task(raw: bytes, unreadable: str) -> None:
+    """Given a backend with data of something else than Celery, in whichever order it is asked for, the results of all
+    other tasks are known: the backend has answered.
+    """
+    made = ResultBackend(schema.ResultBackend(url="cache+memory://"))
+    for task_id in unreadable:
+        made._backend.set(made._backend.get_key_for_task(task_id), raw)
+    made._backend.store_result("d", 3, "SUCCESS")
+
+    found = made.results([*unreadable, "d", "e"])
+
+    assert set(found) == {"d", "e"}
+    assert found["d"] is not None
+    assert (found["d"].fields, found["e"]) == ({"result": "3"}, None)
+
+
 # --- asking --------------------------------------------------------------------------------
 
 
@@ -298,13 +316,14 @@ class Tasks:
     """The shared record: one overdue task, and a note of when it was confirmed."""
 
     def __init__(self) -> None:
+        self.ids = "a"
         self.looks = 0
         self.confirmed: list[tuple[int, Any]] = []
         self.too_early = False
 
     def candidates(self) -> Candidates:
         self.looks += 1
-        return Candidates(5_000_000, [candidate(task_id="a")])
+        return Candidates(5_000_000, [candidate(task_id=one) for one in self.ids])
 
     def confirm(self, required_watermark: int, confirmations: Any) -> list[Any] | None:
         self.confirmed.append((required_watermark, confirmations))
@@ -314,17 +333,26 @@ class Tasks:
 class Duty:
     """The duty, with answers that are there at once."""
 
-    def __init__(self, answer: Callable[[Sequence[str]], WorkerAnswers] = lambda _ids: where(WORKER, a=RUNS)) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Sequence[str]], WorkerAnswers] = lambda _ids: where(WORKER, a=RUNS),
+        results: Callable[[Sequence[str]], Mapping[str, Result | None]] | None = None,
+    ) -> None:
         self.clock = TurnedClock()
         self.tasks = Tasks()
         self.warnings: list[str] = []
+        self.reasons: list[str] = []
 
         def takes_time(ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
             self.clock.now += 2
             return answer(ids)
 
-        self.investigator = Investigator(takes_time, None, self.clock, plain_threads(self.clock))
-        logger: Any = SimpleNamespace(warning=lambda event, **_fields: self.warnings.append(event))
+        def warning(event: str, reason: str) -> None:
+            self.warnings.append(event)
+            self.reasons.append(reason)
+
+        self.investigator = Investigator(takes_time, results, self.clock, plain_threads(self.clock))
+        logger: Any = SimpleNamespace(warning=warning)
         reconciler: Any = None
         self.duty = StuckTaskDuty(
             self.tasks, investigator=self.investigator, reconciler=reconciler, logger=logger, clock=self.clock
@@ -410,6 +438,28 @@ def test_that_nobody_can_be_asked_is_said_once() -> None:
     one.look()
 
     assert one.warnings == ["task-inspection-failed"] * 2
+
+
+def test_results_that_cannot_be_read_are_said_once_an_hour() -> None:
+    """Given a result that cannot be read, a line names its task, and another one an hour later; the other tasks are
+    confirmed all the same.
+    """
+    one = Duty(lambda _ids: where(WORKER, b=RUNS), lambda _ids: {})
+    one.tasks.ids = "ab"
+
+    def round_of_it() -> None:
+        one.look()
+        one.duty.queue_was_empty(one.clock.now + 1)
+        assert one.proceed() == ["item"]
+
+    round_of_it()
+    round_of_it()
+    assert one.reasons == ["the result backend has results that cannot be read, such as that of task a"]
+    one.clock.now += 3600
+    round_of_it()
+
+    assert len(one.reasons) == 2
+    assert [[each.task_id for each, _ in confirmed] for _, confirmed in one.tasks.confirmed] == [["b"]] * 3
 
 
 def test_an_answer_that_never_comes_is_said() -> None:
