@@ -225,6 +225,7 @@ def test_what_was_not_acknowledged_comes_again(source: Callable[..., AmqpSource]
     mark = one.mark()
     assert take(one, 2) == ["4", "5"]
     one.acknowledge(mark)
+    one.depth()  # answered behind the acknowledgement, which may be lost with a connection that ends
     one.close()
 
     two = source()
