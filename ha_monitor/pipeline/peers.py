@@ -45,12 +45,12 @@ class Peers:
     def check(self, place: str, *, older_only: bool = False) -> None:
         """Compare with the instances that consume.
 
-        :param place: of the broker to consume from; `Source.place`.
+        :param place: of the broker to consume from; `Source.place`. Without one, only names are compared.
         :param older_only: compare with those that registered earlier: of two that began at once, the later one yields.
         :raises BrokerUnavailable: if another one consumes elsewhere. Waiting helps: that one may be about to stop.
         :raises StoreUnavailable: as `store/api.py` says.
         """
-        if not place:
+        if not (place or older_only):
             return
         if not self._store.connected:
             return  # as with Redis as the broker while the store is unavailable; the next check comes
@@ -58,6 +58,8 @@ class Peers:
         peers = self._store.peers()
         if older_only:
             self._namesakes.look(peer for peer in peers if peer.token < self._store.token)
+        if not place:
+            return
         for peer in peers:
             theirs = peer.stats.get("place")
             if peer.stats.get("state") != CONSUMING or not theirs:
