@@ -66,12 +66,9 @@ class JournalOutput:
         deadline: float | None = None
         while True:
             try:
-                self._connected().send(entry)
+                self._send_once(entry)
                 return
             except OSError as error:
-                if error.errno in _TOO_LARGE:
-                    self._send_large(entry)
-                    return
                 # journald restarts: its socket is kept by systemd, but may be gone for a moment.
                 self._close()
                 now = self._clock.monotonic()
@@ -79,6 +76,14 @@ class JournalOutput:
                 if now >= deadline:
                     raise OutputLost(f"journald takes no lines at {self._path}: {error.strerror}") from error
                 self._clock.sleep(RETRY_EVERY)
+
+    def _send_once(self, entry: bytes) -> None:
+        try:
+            self._connected().send(entry)
+        except OSError as error:
+            if error.errno not in _TOO_LARGE:
+                raise
+            self._send_large(entry)
 
     def _send_large(self, entry: bytes) -> None:
         """Send it as a sealed memory file, as the protocol requires if a datagram cannot hold the entry."""

@@ -150,6 +150,21 @@ def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
     server.socket.close()
 
 
+def test_a_restart_of_journald_loses_no_large_line(journald: Journald, tmp_path: Path) -> None:
+    """Given a journald that has restarted, a line larger than the socket takes at once arrives whole."""
+    output = JournalOutput(SystemClock(), str(journald.path))
+    output.write([line(b"{}")])
+    journald.socket.close()
+    journald.path.unlink()
+    server = Journald(tmp_path / "socket")
+    text = json.dumps({"data": "x" * 1_000_000}).encode()
+
+    output.write([line(text)])
+
+    assert server.entry()["MESSAGE"].encode() == text
+    server.socket.close()
+
+
 def test_a_journald_that_stays_away_is_said(tmp_path: Path) -> None:
     """Given no journald for longer than it restarts, the writer gives up and names the socket."""
     clock = TurnedClock()
