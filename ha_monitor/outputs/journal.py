@@ -99,15 +99,22 @@ class JournalOutput:
             os.close(memory)
 
     def _connected(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.connect(self._path)
-        return self._socket
+        connected = self._socket
+        if connected is None:
+            # Several threads write: none may see it before it is connected, nor lose it to one that failed meanwhile.
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                connected.connect(self._path)
+            except OSError:
+                connected.close()
+                raise
+            self._socket = connected
+        return connected
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            connected.close()
 
 
 def _field(name: bytes, value: bytes) -> bytes:
