@@ -8,8 +8,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from ha_monitor.config.places import HANDLERS
 from ha_monitor.errors import ConfigurationError, reason_of
@@ -188,8 +191,10 @@ class Handlers:
         event = entry.event
         facts = entry.facts
         record = record_at(event, facts) if event.task_id is not None and facts is not None else None
+        # What one changes is neither another's nor that of the entry, which is stored again for a retry.
+        own = msgspec.structs.replace(event, fields=deepcopy(event.fields))
         try:
-            handler.function(event, record)
+            handler.function(own, record)
         except BaseException as error:
             text, trace = printable(_text_of(error)), printable(traceback.format_exc())
             return Failure(handler.name, self._redactor.text(text, 1000), self._redactor.tail(trace, 4000))
