@@ -196,7 +196,7 @@ class Handlers:
         try:
             handler.function(own, record)
         except BaseException as error:
-            text, trace = printable(_text_of(error)), printable(traceback.format_exc())
+            text, trace = printable(_text_of(error)), printable(_traceback_of(error))
             return Failure(handler.name, self._redactor.text(text, 1000), self._redactor.tail(trace, 4000))
         return None
 
@@ -207,3 +207,10 @@ def _text_of(error: BaseException) -> str:
     except BaseException:  # from a __str__ of the user
         text = "no text available"
     return f"{type(error).__name__}: {text}"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # from what it has of the user, such as the attributes of a SyntaxError
+        return "no traceback available"
