@@ -333,7 +333,7 @@ class Unspeakable(Exception):
         (Unspeakable(), "Unspeakable: no text available"),
         (SystemExit(3), "SystemExit: 3"),
         (asyncio.CancelledError(), "CancelledError: "),
-        (SyntaxError("bad", ("page.html", 1, 1, b"{% if %}")), "SyntaxError: bad (page.html, line 1)"),
+        (SyntaxError("bad", ("page.html", 1, 1, b"{% if %}")), "SyntaxError: bad (page.html, line 1)"),  # type: ignore[arg-type]
     ],
 )
 def test_whatever_a_handler_raises_can_be_written(error: BaseException, said: str) -> None:
