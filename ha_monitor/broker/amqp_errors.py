@@ -13,9 +13,8 @@ import kombu.exceptions
 from ha_monitor.causes.connection import cause_of
 from ha_monitor.causes.service import Service
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError
+from ha_monitor.errors import BrokerUnavailable, ConfigurationError, HaMonitorError, reason_of
 from ha_monitor.rights import rabbitmq as rights
-from ha_monitor.text.visible import visible
 
 # inequivalent arg 'x-message-ttl' for queue 'celeryev.x' in vhost '/': received '1' but current is '2'
 _INEQUIVALENT = re.compile(
@@ -122,5 +121,5 @@ def _in_our_units(argument: str, value: str) -> str:
 
 def _text(error: Exception) -> str:
     text = getattr(error, "reply_text", None) or getattr(error, "strerror", None) or str(error)
-    text = str(text).replace("For details see the broker logfile.", "")
-    return visible(" ".join(text.split()))[:300] or type(error).__name__
+    text = str(text).replace("For details see the broker logfile.", "").strip()
+    return reason_of(ValueError(text)) if text else type(error).__name__

@@ -74,6 +74,8 @@ class RedisSource:
         self._thread: Thread | None = None
         self._inbox = Inbox(BUFFER)
         self._replies = _replies()
+        self._unreadable: hiredis.Reader | None = None
+        """Of a stream that was no longer Redis's: it raises at each call, and what follows cannot be read."""
 
     def dial(self) -> Dialed[str]:
         url = self._urls[self._next_url % len(self._urls)]
@@ -115,6 +117,9 @@ class RedisSource:
             try:
                 reply = self._replies.gets()
             except FOREIGN as error:
+                if messages:
+                    break  # it raises again at the next call
+                self._unreadable, self._replies = self._replies, _replies()
                 raise self._lost(error) from None
             if reply is NO_REPLY:
                 if self._subscription is not None and not messages:
@@ -236,8 +241,9 @@ class RedisSource:
         piece = self._inbox.take(timeout)
         if piece is None:
             return False
-        self._replies = piece.replies
-        self._replies.feed(piece.data)
+        if piece.replies is not self._unreadable:
+            self._replies = piece.replies
+            self._replies.feed(piece.data)
         return True
 
     def _check(self, subscription: Subscription) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import amqp.exceptions
@@ -57,17 +57,13 @@ def survey(config: Config, known: Iterable[str], told: Iterable[str] = ()) -> Su
 def _survey_at(url: str, config: Config, known: Iterable[str], told: Iterable[str]) -> Survey:
     with asking(url, config.broker) as (client, control):
         inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
-        active: dict[str, list[dict[str, Any]]] = inspect.active_queues() or {}
-        stats: dict[str, dict[str, Any]] = inspect.stats() or {}
+        consumed = consumed_in(inspect.active_queues() or {})
+        stats: dict[str, object] = inspect.stats() or {}
         workers, processes = Counter[str](), Counter[str]()
-        consumed = {
-            worker: frozenset(str(queue.get("name"))[:MAX_NAME] for queue in queues)
-            for worker, queues in active.items()
-        }
         for worker, names_of_worker in consumed.items():
             for name in names_of_worker:
                 workers[name] += 1
-                processes[name] += _processes(stats.get(worker, {}))
+                processes[name] += processes_in(stats.get(worker))
         found = {name: _look_at(client, name, url) for name in {*workers, *known}}
         for name in set(told) - set(found):
             length, consumers = _look_at_told(client, name, url)
@@ -77,8 +73,24 @@ def _survey_at(url: str, config: Config, known: Iterable[str], told: Iterable[st
         return Survey(queues, consumed)
 
 
-def _processes(stats: dict[str, Any]) -> int:
-    pool = stats.get("pool")
+def consumed_in(answers: Mapping[str, object]) -> dict[str, frozenset[str]]:
+    """The reply to Celery's `active_queues`: worker → [queue, …]. A worker that replied with an error counts as one
+    that did not answer.
+    """
+    return {
+        worker: frozenset(
+            queue["name"][:MAX_NAME]
+            for queue in queues
+            if isinstance(queue, dict) and isinstance(queue.get("name"), str) and queue["name"]
+        )
+        for worker, queues in answers.items()
+        if isinstance(queues, list)
+    }
+
+
+def processes_in(stats: object) -> int:
+    """The processes or threads of a worker, by its reply to Celery's `stats`; 0 if it does not say."""
+    pool = stats.get("pool") if isinstance(stats, dict) else None
     if not isinstance(pool, dict):
         return 0
     processes = pool.get("processes")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from ha_monitor.errors import reason_of
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import LATEST_TIME, BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.message_pack import json_of
@@ -25,7 +26,6 @@ MAX_EVENTS = 25_000
 SAMPLE = 500
 MAX_REJECTED = 20
 """Maximum rejections per batch whose reason and sample are kept; all are counted."""
-_MAX_REASON = 200
 MOST_SEARCHED = 4_000_000
 """Characters of a message that may be searched closely for secrets; a character counts once for each search. A message
 from Celery with 24 failures and their tracebacks has some hundred thousand.
@@ -128,7 +128,7 @@ class Decoder:
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
                     # An unexpected value, such as a number of more than MessagePack's 64 bits.
                     if self._keeps_another(batch):
-                        reason = f"{type(error).__name__}: {error}"[:_MAX_REASON]
+                        reason = f"{type(error).__name__}: {reason_of(error)}"
                         batch.rejected.append(Rejected(reason, self._sample(event)))
 
     @staticmethod

@@ -13,9 +13,8 @@ from ha_monitor.text.grammar import HIDDEN
 from ha_monitor.text.secrets import SecretFinder
 from ha_monitor.text.values import Effort
 
-_DEEPEST_KEPT = 20
-"""Maximum nesting depth of the values of a custom event."""
 _MAX_DEPTH = 8
+"""Levels of the values of a custom event that are kept."""
 _MOST_HIDDEN = 8
 """How many times longer than the kept text the searched text may be: redaction shortens secrets."""
 
@@ -78,10 +77,10 @@ def few(value: Any, most: int) -> Any:
         nonlocal left
         left -= 1
         if type(value) is dict:
-            items = value.items() if depth <= _DEEPEST_KEPT else ()
+            items = value.items() if depth < _MAX_DEPTH else ()
             return {key: kept(inner, depth + 1) for key, inner in items if left > 0}
         if type(value) is list:
-            return [kept(inner, depth + 1) for inner in (value if depth <= _DEEPEST_KEPT else ()) if left > 0]
+            return [kept(inner, depth + 1) for inner in (value if depth < _MAX_DEPTH else ()) if left > 0]
         return value
 
     return kept(value, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import socket
 import ssl
 
@@ -48,8 +49,16 @@ def tls_context(certificate: str, key: str, section: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def no_passphrase() -> str:
+        # OpenSSL would ask for it at the terminal, which a service does not have.
+        raise ConfigurationError(
+            f"{section}.tls_key = {key}: it is encrypted, and a service cannot be asked for its passphrase; write it "
+            f"without: openssl pkey -in {shlex.quote(key)} -out …"
+        )
+
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, no_passphrase)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"{section}.tls_certificate, {section}.tls_key: {error}") from None
     return context

@@ -8,8 +8,11 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from ha_monitor.config.places import HANDLERS
 from ha_monitor.errors import ConfigurationError, reason_of
@@ -188,10 +191,12 @@ class Handlers:
         event = entry.event
         facts = entry.facts
         record = record_at(event, facts) if event.task_id is not None and facts is not None else None
+        # What one changes is neither another's nor that of the entry, which is stored again for a retry.
+        own = msgspec.structs.replace(event, fields=deepcopy(event.fields))
         try:
-            handler.function(event, record)
+            handler.function(own, record)
         except BaseException as error:
-            text, trace = printable(_text_of(error)), printable(traceback.format_exc())
+            text, trace = printable(_text_of(error)), printable(_traceback_of(error))
             return Failure(handler.name, self._redactor.text(text, 1000), self._redactor.tail(trace, 4000))
         return None
 
@@ -202,3 +207,10 @@ def _text_of(error: BaseException) -> str:
     except BaseException:  # from the user's own __str__
         text = "no text available"
     return f"{type(error).__name__}: {text}"
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException:  # from what it has of the user, such as the attributes of a SyntaxError
+        return "no traceback available"

@@ -67,12 +67,9 @@ class JournalOutput:
         deadline: float | None = None
         while True:
             try:
-                self._connected().send(entry)
+                self._send_once(entry)
                 return
             except OSError as error:
-                if error.errno in _TOO_LARGE:
-                    self._send_large(entry)
-                    return
                 # journald is restarting: systemd keeps its socket, but it may be missing for a moment.
                 self._close()
                 now = self._clock.monotonic()
@@ -80,6 +77,14 @@ class JournalOutput:
                 if now >= deadline:
                     raise OutputLost(f"journald takes no lines at {self._path}: {error.strerror}") from error
                 self._clock.sleep(RETRY_EVERY)
+
+    def _send_once(self, entry: bytes) -> None:
+        try:
+            self._connected().send(entry)
+        except OSError as error:
+            if error.errno not in _TOO_LARGE:
+                raise
+            self._send_large(entry)
 
     def _send_large(self, entry: bytes) -> None:
         """Send the entry as a sealed memory file, as the protocol requires if it does not fit into a datagram."""
@@ -95,15 +100,23 @@ class JournalOutput:
             os.close(memory)
 
     def _connected(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-            self._socket.connect(self._path)
-        return self._socket
+        connected = self._socket
+        if connected is None:
+            # Several threads write: the socket is shared only once it is connected, and a thread uses the one that it
+            # has connected, even if another thread has replaced it.
+            connected = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            try:
+                connected.connect(self._path)
+            except OSError:
+                connected.close()
+                raise
+            self._socket = connected
+        return connected
 
     def _close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        connected, self._socket = self._socket, None
+        if connected is not None:
+            connected.close()
 
 
 def _field(name: bytes, value: bytes) -> bytes:

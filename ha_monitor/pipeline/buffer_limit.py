@@ -33,12 +33,13 @@ class BufferLimit:
 
     def drop_all(self) -> None:
         """Drop everything, since it will never be merged."""
+        self.report()
         dropped = self._collector.drop_all()
         self._stats.dropped += dropped
         self._unreported += dropped
-        self.report("stopped while the store is away")
+        self.report("the instance stopped before they were merged")
 
-    def report(self, reason: str = "the store was unavailable for too long") -> None:
+    def report(self, reason: str = "the buffer was full while the store was unavailable") -> None:
         """Write a line about what was dropped since the last line."""
         if self._unreported:
             count, self._unreported = self._unreported, 0

@@ -46,14 +46,14 @@ class Peers:
     def check(self, place: str, *, older_only: bool = False) -> None:
         """Compare this instance with the other instances that consume.
 
-        :param place: `Source.place` of the broker to consume from.
+        :param place: `Source.place` of the broker to consume from. Without a place, only names are compared.
         :param older_only: compare only with instances that registered earlier: if two began at the same time, the later
             one yields.
         :raises BrokerUnavailable: if another instance consumes from another broker. Waiting helps: it may be about to
             stop.
         :raises StoreUnavailable: as `store/api.py` says.
         """
-        if not place:
+        if not (place or older_only):
             return
         if not self._store.connected:
             return  # with Redis as the broker, an instance consumes while the store is unavailable; check later
@@ -61,6 +61,8 @@ class Peers:
         peers = self._store.peers()
         if older_only:
             self._namesakes.look(peer for peer in peers if peer.token < self._store.token)
+        if not place:
+            return
         for peer in peers:
             theirs = peer.stats.get("place")
             if peer.stats.get("state") != CONSUMING or not theirs:

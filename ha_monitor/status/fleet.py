@@ -118,7 +118,6 @@ def assemble(
 def _instance(entry: InstanceEntry, now: float, total: float) -> Instance:
     stats, who = entry.stats, entry.who
     alive = entry.lease_left > 0
-    last = _number(stats, "last_event")
     return Instance(
         instance=str(who.get("instance", "?")),
         host=str(who.get("host", "?")),
@@ -133,7 +132,7 @@ def _instance(entry: InstanceEntry, now: float, total: float) -> Instance:
         events=int(_number(stats, "events")),
         lines=int(_number(stats, "lines")),
         lag=_number(stats, "lag"),
-        last_event=iso_time(last) if last else None,
+        last_event=_time(stats, "last_event"),
         unannounced=entry.outbox,
         stats=stats,
     )
@@ -143,6 +142,15 @@ def _number(values: dict[str, Any], name: str, otherwise: float = 0.0) -> float:
     """A number that an instance wrote, if it is plausible; `otherwise` for anything else."""
     value = values.get(name)
     return value if isinstance(value, int | float) and 0 <= value < 1e15 else otherwise
+
+
+def _time(values: dict[str, Any], name: str) -> str | None:
+    """A time that an instance wrote; None for anything else."""
+    seconds = _number(values, name)
+    try:
+        return iso_time(seconds) if seconds else None
+    except ValueError:  # in a year beyond 9999
+        return None
 
 
 def _queue(config: Config) -> Queue:

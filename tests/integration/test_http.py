@@ -6,10 +6,12 @@ import base64
 import json
 import socket
 import ssl
+import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,6 +206,22 @@ def test_a_wrong_certificate_is_a_configuration_error(certificates: list[Certifi
 
     with pytest.raises(ConfigurationError, match=r"http\.tls_certificate"):
         made(settings)
+
+
+def test_an_encrypted_key_is_a_configuration_error(certificates: list[Certificate], tmp_path: Path) -> None:
+    """Given a key with a passphrase, nobody is asked for it at the terminal: the text names the file and what to do."""
+    ours, key = certificates[0], tmp_path / "key.pem"
+    encrypt = ["openssl", "pkey", "-in", str(ours.key), "-aes256", "-passout", "pass:hunter2", "-out", str(key)]
+    subprocess.run(encrypt, check=True, capture_output=True, timeout=patient(60))
+    settings = Http(listen="127.0.0.1:0", tls_certificate=str(ours.cert), tls_key=str(key))
+
+    with pytest.raises(ConfigurationError) as raised:
+        made(settings)
+
+    assert str(raised.value) == (
+        f"http.tls_key = {key}: it is encrypted, and a service cannot be asked for its passphrase; write it without: "
+        f"openssl pkey -in {key} -out …"
+    )
 
 
 def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import amqp.exceptions
+import kombu.exceptions
 import pytest
 
 from ha_monitor.broker.amqp_errors import explain_conflict, translated_errors
@@ -128,6 +129,11 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
             r"h:1/: CONNECTION_FORCED - \x1b[2J",
         ),
         (amqp.exceptions.ConnectionForced("Too many heartbeats missed"), BrokerUnavailable, "Too many heartbeats"),
+        (
+            kombu.exceptions.KombuError("no\nway to amqp://bob:hunter2@rabbit//"),
+            BrokerUnavailable,
+            "h:1/: no way to amqp://bob:***@rabbit//",
+        ),
     ],
 )
 def test_what_went_wrong_is_told_apart(foreign: Exception, kind: type[HaMonitorError], text: str) -> None:

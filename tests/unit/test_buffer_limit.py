@@ -58,10 +58,12 @@ class Lines:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.reasons: list[str] = []
 
     def error(self, name: str, **fields: Any) -> None:
         assert name == "events-dropped"
         self.counts.append(fields["count"])
+        self.reasons.append(fields["reason"])
 
 
 class Bed:
@@ -136,6 +138,25 @@ def test_a_flood_writes_a_line_now_and_then() -> None:
     bed.limit.report()
     assert sum(bed.lines.counts) == bed.stats.dropped == 15_000 - MOST_EVENTS
     assert 0 not in bed.lines.counts
+
+
+def test_each_line_has_the_reason_of_what_it_counts() -> None:
+    """Given a burst that fills the buffer within a moment, and a stop before the rest is merged, it is said of the
+    first that the buffer was full, not that an outage was long, and of the rest that the instance stopped.
+    """
+    bed = Bed(Flood(80, events=100, padding=0))
+    bed.wait_for_store()
+    beyond, kept = bed.stats.dropped, bed.collector.event_count
+
+    bed.limit.drop_all()
+
+    full, stopped = (
+        "the buffer was full while the store was unavailable",
+        "the instance stopped before they were merged",
+    )
+    assert bed.lines.reasons == [full, full, stopped]
+    assert (sum(bed.lines.counts[:2]), bed.lines.counts[2]) == (beyond, kept)
+    assert beyond + kept == bed.stats.dropped == 8000
 
 
 def test_nothing_is_dropped_and_nothing_said_where_there_is_room() -> None:

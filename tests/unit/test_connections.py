@@ -8,27 +8,17 @@ from contextlib import closing, suppress
 
 import pytest
 
-from ha_monitor.http.connections import Client, Connections
+from ha_monitor.http.connections import Client, Connections, Converse
 from ha_monitor.http.listening import bind
 
 
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (ConnectionResetError(104, "Connection reset by peer"), []),
-        (ValueError("a bug"), ["Future exception was never retrieved: ValueError: a bug"]),
-    ],
-)
-def test_what_asyncio_reports_is_a_line_only_if_it_is_an_error_of_ours(error: Exception, said: list[str]) -> None:
-    """Given an exception in a future that is freed before anybody asked for it, as the garbage collector does with the
-    futures of a connection, a reset by the client is not worth a line; an error of ours is.
+def serve(converse: Converse, reported: list[str]) -> None:
+    """Hold one conversation with a client that only listens.
+
+    :param reported: gets what is said of errors.
     """
-    reported: list[str] = []
 
-    async def converse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _client: Client) -> None:
-        asyncio.get_running_loop().create_future().set_exception(error)
-
-    async def serve(listening: socket.socket) -> None:
+    async def hold(listening: socket.socket) -> None:
         connections = Connections(converse, None, refused=lambda _why: None, unforeseen=reported.append)
         accepting = asyncio.create_task(connections.accept(listening))
         reader, writer = await asyncio.open_connection(*listening.getsockname())
@@ -40,7 +30,32 @@ def test_what_asyncio_reports_is_a_line_only_if_it_is_an_error_of_ours(error: Ex
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.setblocking(False)
-        asyncio.run(serve(listening))
+        asyncio.run(hold(listening))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), []),
+        (ValueError("a bug"), ["Future exception was never retrieved: ValueError: a bug"]),
+        (
+            ValueError("a\nbug with redis://:hunter2@h/0"),
+            ["Future exception was never retrieved: ValueError: a bug with redis://:***@h/0"],
+        ),
+    ],
+)
+def test_what_asyncio_reports_is_a_line_only_if_it_is_an_error_of_ours(error: Exception, said: list[str]) -> None:
+    """Given an exception in a future that is freed before anybody asked for it, as the garbage collector does with the
+    futures of a connection, a reset by the client is not worth a line; an error of ours is, without line breaks and
+    passwords.
+    """
+    reported: list[str] = []
+
+    async def converse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _client: Client) -> None:
+        asyncio.get_running_loop().create_future().set_exception(error)
+
+    serve(converse, reported)
+
     assert reported == said
 
 
@@ -67,3 +82,18 @@ def test_an_ipv4_client_is_known_by_his_ipv4_address() -> None:
     with closing(bind("::", 0)) as listening:
         asyncio.run(serve(listening))
     assert known == ["127.0.0.1", "::1"]
+
+
+def test_what_a_client_makes_fail_is_one_line_without_secrets() -> None:
+    """Given a conversation that fails in a way that nobody foresaw, the client is cut off, and the line says how it
+    failed, without line breaks and passwords.
+    """
+    reported: list[str] = []
+
+    async def converse(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter, _client: Client) -> None:
+        raise ValueError("a\nbug with redis://:hunter2@h/0")
+
+    with pytest.raises(ConnectionResetError):
+        serve(converse, reported)
+
+    assert reported == ["ValueError: a bug with redis://:***@h/0"]

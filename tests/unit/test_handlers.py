@@ -333,10 +333,13 @@ class Unspeakable(Exception):
         (Unspeakable(), "Unspeakable: no text available"),
         (SystemExit(3), "SystemExit: 3"),
         (asyncio.CancelledError(), "CancelledError: "),
+        (SyntaxError("bad", ("page.html", 1, 1, b"{% if %}")), "SyntaxError: bad (page.html, line 1)"),  # type: ignore[arg-type]
     ],
 )
 def test_whatever_a_handler_raises_can_be_written(error: BaseException, said: str) -> None:
-    """Given an error with a text that no line can hold, or one that would end the process, it is a failure as any."""
+    """Given an error with a text that no line can hold, one of which Python can make no traceback, or one that would
+    end the process, it is a failure as any.
+    """
 
     def broken(event: Event, task: TaskRecord) -> None:
         raise error

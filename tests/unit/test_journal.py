@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,6 +149,44 @@ def test_a_restart_of_journald_loses_nothing(tmp_path: Path) -> None:
     assert server.entry()["MESSAGE"] == "{}"
     writer.join(timeout=patient(30))
     server.socket.close()
+
+
+def test_a_restart_of_journald_loses_no_large_line(journald: Journald, tmp_path: Path) -> None:
+    """Given a journald that has restarted, a line larger than the socket takes at once arrives whole."""
+    output = JournalOutput(SystemClock(), str(journald.path))
+    output.write([line(b"{}")])
+    journald.socket.close()
+    journald.path.unlink()
+    server = Journald(tmp_path / "socket")
+    text = json.dumps({"data": "x" * 1_000_000}).encode()
+
+    output.write([line(text)])
+
+    assert server.entry()["MESSAGE"].encode() == text
+    server.socket.close()
+
+
+def test_a_writer_that_fails_takes_nothing_from_another_thread(
+    journald: Journald, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given two threads that write while journald restarts, of which one fails just as the other has connected, the
+    line of that one arrives.
+    """
+    output = JournalOutput(SystemClock(), str(journald.path))
+
+    class Overtaken(socket.socket):
+        """Connected just before another thread gives its own connection up."""
+
+        def connect(self, address: Any) -> None:
+            super().connect(address)
+            monkeypatch.undo()
+            output._close()
+
+    monkeypatch.setattr("ha_monitor.outputs.journal.socket.socket", Overtaken)
+
+    output.write([line(b"1")])
+
+    assert journald.entry()["MESSAGE"] == "1"
 
 
 def test_a_journald_that_stays_away_is_said(tmp_path: Path) -> None:

@@ -411,18 +411,30 @@ def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
     assert phases(bed) == {("store-went-back", ""): Phase.FIRING}
 
 
-def test_a_look_that_fails_is_told_once_and_changes_nothing(bed: Bed, one: Instance) -> None:
-    """Given a store that does not answer the looks, one line says why, and the incidents stay as they are."""
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (StoreUnavailable("no answer"), "no answer"),
+        (ValueError("no such\nthing at redis://:hunter2@h/0"), "ValueError: no such thing at redis://:***@h/0"),
+    ],
+    ids=["of the store", "unforeseen"],
+)
+def test_a_look_that_fails_is_told_once_and_changes_nothing(
+    bed: Bed, one: Instance, trouble: Exception, said: str
+) -> None:
+    """Given a store that does not answer the looks, or answers what nobody foresaw, one line says why, without line
+    breaks and passwords, and the incidents stay as they are.
+    """
     lose_a_worker(bed, one)
 
     def refuse(moment: str) -> None:
         if moment in ("before known_queues", "before reader"):
-            raise StoreUnavailable("no answer")
+            raise trouble
 
     bed.server.trouble = refuse
     one.live(30)
 
-    assert [line["reason"] for line in one.said("incidents-not-judged")] == ["no answer"]
+    assert [line["reason"] for line in one.said("incidents-not-judged")] == [said]
     assert phases(bed) == {("worker-lost", "celery@a"): Phase.FIRING}
 
 

@@ -304,16 +304,28 @@ def test_a_worker_that_is_started_again_under_its_name_is_asked_at_once(fleet: F
     assert len(fleet.asked) == before + 1
 
 
-def test_workers_that_may_not_be_asked_are_told_of_once_and_the_configuration_remains(fleet: Fleet) -> None:
-    """Given a broker that forbids to ask, one line says so, what is known stays, and the configured schedules count."""
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (BrokerUnavailable("access to exchange 'celery.pidbox' refused"), "access to exchange 'celery.pidbox' refused"),
+        (KeyError("amqp://bob:hunter2@rabbit//"), "KeyError: 'amqp://bob:***@rabbit//'"),
+    ],
+    ids=["of the broker", "unforeseen"],
+)
+def test_workers_that_may_not_be_asked_are_told_of_once_and_the_configuration_remains(
+    fleet: Fleet, trouble: Exception, said: str
+) -> None:
+    """Given a broker that forbids to ask, or a library that raises what nobody foresaw, one line says so, without
+    passwords, what is known stays, and the configured schedules count.
+    """
     own = {"nightly": ScheduleSettings(task="shop.report", every="1m")}
     one = fleet.instance(config=msgspec.structs.replace(CONFIG, schedules=own))
-    fleet.trouble = BrokerUnavailable("access to exchange 'celery.pidbox' refused")
+    fleet.trouble = trouble
     fleet.live(4 * EVERY, one)
 
-    assert [line["reason"] for line in one.said("schedules-not-read")] == [str(fleet.trouble)]
+    assert [line["reason"] for line in one.said("schedules-not-read")] == [said]
     assert fleet.states == {"nightly": ScheduleState.ON_TIME}
-    assert fleet.bed.server.schedules.sources[Source.CONF].problem == str(fleet.trouble)
+    assert fleet.bed.server.schedules.sources[Source.CONF].problem == said
     assert len(fleet.asked) >= 3
 
 

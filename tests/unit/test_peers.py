@@ -146,11 +146,14 @@ def test_instances_at_two_redis_are_told_once(hears: bool) -> None:
     assert (first.stats.state, second.stats.state) == ("consuming", "consuming")
 
 
-def test_a_second_instance_of_one_name_says_so_once() -> None:
+@pytest.mark.parametrize("place", ["memory", ""], ids=["one broker", "several brokers"])
+def test_a_second_instance_of_one_name_says_so_once(place: str) -> None:
     """Given an instance that runs, another one of its name on its host tells of it in one line, with the pid of the
-    first; the first, one of another name, and one whose predecessor of the same name has just died tell nothing.
+    first; the first, one of another name, and one whose predecessor of the same name has just died tell nothing. So it
+    is with several brokers, too, which a source does not tell apart.
     """
     bed = Bed()
+    bed.broker.place = place
     dead, other = Instance(bed, "1"), Instance(bed, "2")
     live(5, dead, other)
     first = Instance(bed, "1")

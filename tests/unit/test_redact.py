@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.config.schema import DEFAULT_REDACTED
-from ha_monitor.events.redact import Redactor
+from ha_monitor.events.redact import Redactor, few
 
 redactor = Redactor(DEFAULT_REDACTED, 1024)
 
@@ -65,6 +65,17 @@ def test_deep_values_are_cut_off() -> None:
         value = [value]
 
     assert str(redactor.value(value)) == "[[[[[[[['…']]]]]]]]"
+
+
+def test_what_is_nested_too_deeply_takes_no_room() -> None:
+    """Given a value with many others too deep in it, those after it are kept, as many as may be."""
+    deep: Any = [1] * 100
+    for _ in range(7):
+        deep = [deep]
+    data = {"deep": deep, "kept": ["a", "b"], "last": 1}
+
+    assert redactor.value(few(data, 13)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"], "last": 1}
+    assert redactor.value(few(data, 12)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"]}
 
 
 def test_a_text_is_cut_after_it_was_redacted() -> None:

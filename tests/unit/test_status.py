@@ -129,6 +129,14 @@ def test_a_broken_counter_of_an_instance_breaks_its_row_only(value: object) -> N
     assert render(fleet(instances=(broken,)))
 
 
+@pytest.mark.parametrize("value", [3e11, 1e14, "x", 0])
+def test_a_time_that_is_none_is_left_out(value: object) -> None:
+    """Given an instance whose latest event was in a year that no calendar has, or at no time, there is none."""
+    broken = InstanceEntry(1, 4.0, {}, {"last_event": value}, 0, 0, False)
+
+    assert [one.last_event for one in fleet(instances=(broken,)).instances] == [None]
+
+
 def test_who_sees_no_instance_is_told_where_the_address_comes_from() -> None:
     """Given a store without instances, the row says where its URL comes from: it may be another store than theirs."""
     assert "no instance has started yet (store.url is the default)" in render(

@@ -300,13 +300,24 @@ def test_who_cannot_be_asked_gives_no_opinion() -> None:
     assert findings.problem == "127.0.0.1:5672: refused"
 
 
-def test_a_mistake_of_a_library_is_a_reason_and_not_the_end() -> None:
-    """Given a library that raises what nobody foresaw, there is a reason, too, and the next question can be asked."""
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("odd", "odd"),
+        ("no\nway to redis://:hunter2@cache/0", "no way to redis://:***@cache/0"),
+        ("x" * 5000, "x" * 300),
+    ],
+    ids=["plain", "lines and a password", "long"],
+)
+def test_a_mistake_of_a_library_is_a_reason_and_not_the_end(text: str, said: str) -> None:
+    """Given a library that raises what nobody foresaw, there is a reason, too, in one short line without passwords, and
+    the next question can be asked.
+    """
 
     def workers(_ids: Sequence[str], _workers: Sequence[str]) -> WorkerAnswers:
-        raise ZeroDivisionError("odd")
+        raise ZeroDivisionError(text)
 
-    assert ask(workers).problem == "ZeroDivisionError: odd"
+    assert ask(workers).problem == f"ZeroDivisionError: {said}"
 
 
 # --- the leader's duty ---------------------------------------------------------------------

@@ -11,8 +11,12 @@ import pytest
 import redis.exceptions
 
 from ha_monitor.broker.inbox import Inbox
+from ha_monitor.broker.redis_source import RedisSource
 from ha_monitor.broker.subscription import NO_REPLY, Subscription
+from ha_monitor.config.schema import Broker, Config
+from ha_monitor.errors import BrokerUnavailable
 from tests.support.process import wait_until
+from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
 CHANNELS = "/0.celeryev/*"
@@ -185,3 +189,53 @@ def test_reading_stops_where_there_is_no_room_and_goes_on_with_it() -> None:
     assert not thread.is_alive()
     bed.one.release()
     bed.link.server.close()
+
+
+# --- the source that takes what was received -----------------------------------------------
+
+
+def published(number: int) -> bytes:
+    """A message, as Redis sends it to who has subscribed."""
+    envelope = b'{"body": "%d", "content-type": "application/json"}' % number
+    return b"*4\r\n$8\r\npmessage\r\n$1\r\np\r\n$1\r\nc\r\n$%d\r\n%b\r\n" % (len(envelope), envelope)
+
+
+class Source(RedisSource):
+    """One whose connections are driven by hand. It has no thread, and reads at each call."""
+
+    def __init__(self) -> None:
+        self.clock, self.links = TurnedClock(), list[Link]()
+        super().__init__(Config(broker=Broker(url="redis://h")), self.clock, plain_threads(self.clock))
+
+    def _subscribe(self, url: str, greeting: str) -> Subscription:
+        self.links.append(Link())
+        self.links[-1].server.sendall(CONFIRMED)
+        one = Subscription(self.links[-1], CHANNELS, self._inbox, self.clock)
+        one.open(60)
+        return one
+
+    def take(self) -> list[bytes]:
+        return [message.body for message in self.receive(10, 0.0)]
+
+
+def test_a_stream_that_cannot_be_read_costs_nothing_but_its_connection() -> None:
+    """Given something in a stream that is not Redis's, what came before is there, the connection is said to be lost,
+    once, and what comes over the next one is read.
+    """
+    source = Source()
+    with no_thread_left():
+        source.connect()
+        source.links[0].server.sendall(published(1) + b"HTTP/1.1 502 Bad Gateway\r\n")
+
+        assert source.take() == [b"1"]
+        with pytest.raises(BrokerUnavailable, match="Protocol error"):
+            source.take()
+        source.links[0].server.sendall(published(2))
+        source.heartbeat()
+        source.connect()
+        source.links[1].server.sendall(published(3))
+
+        assert source.take() == [b"3"]
+        source.close()
+    for link in source.links:
+        link.server.close()

@@ -513,6 +513,23 @@ def test_the_reason_of_an_error_is_one_visible_line_without_secrets() -> None:
     assert reason_of(Mute()) == "Mute"
 
 
+def test_no_module_tells_a_foreign_exception_as_it_is() -> None:
+    """Given the program's texts, each that has the class of an exception has its reason, not its raw text."""
+
+    def named(text: ast.JoinedStr) -> set[str]:
+        shown = [ast.unparse(part.value) for part in text.values if isinstance(part, ast.FormattedValue)]
+        return {name for name in shown if f"type({name}).__name__" in shown}
+
+    found = {
+        f"{path.relative_to(PACKAGE)}: {named(node)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in nodes_of(path)
+        if isinstance(node, ast.JoinedStr) and named(node)
+    }
+
+    assert found == set()
+
+
 def test_an_error_that_ends_a_thread_is_told_visibly_and_without_secrets(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
