@@ -11,7 +11,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
-from ha_monitor.threads import CallThread, Threads
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 from ha_monitor.web.shared import heard
 from ha_monitor.web.view import View
 
@@ -41,7 +41,7 @@ class Readers:
         """The answer to a question, from a thread.
 
         :raises StoreUnavailable: if the store is unavailable, or takes too long.
-        :raises Crowded: if there are too many questions.
+        :raises Crowded: if there are too many questions, or the system allows no thread for them.
         """
         if self._waiting >= MOST_WAITING:
             raise Crowded("too many questions at once; ask again in a moment")
@@ -51,6 +51,8 @@ class Readers:
                 return await self._answer(question)
         except TimeoutError:
             raise StoreUnavailable(f"the store gave no answer within {TIME_LIMIT:g} s") from None
+        except ThreadUnavailable as error:
+            raise Crowded(f"{error}; ask again in a moment") from None
         finally:
             self._waiting -= 1
 

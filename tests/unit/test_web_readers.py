@@ -12,7 +12,7 @@ import pytest
 
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
-from ha_monitor.threads import CallThread, Threads
+from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
 from ha_monitor.web import readers
 from ha_monitor.web.nouns import TAIL
 from ha_monitor.web.parameters import parse
@@ -34,8 +34,8 @@ class Held:
         self.begun.append(Future())
         return self.begun[-1]
 
-    def fail(self) -> None:
-        self.begun.pop().set_exception(StoreUnavailable("the store is away"))
+    def fail(self, error: Exception | None = None) -> None:
+        self.begun.pop().set_exception(error or StoreUnavailable("the store is away"))
 
     def answer(self, number: int) -> None:
         self.begun[number].set_result(number)
@@ -55,6 +55,24 @@ async def asked(pool: Readers, count: int = 1) -> list[asyncio.Task[Any]]:
 async def turns() -> None:
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+def test_where_no_thread_can_be_started_it_is_said_to_ask_again() -> None:
+    """Given a system that allows the process no further thread, whoever asks learns to ask again, and the next question
+    is answered."""
+
+    async def work() -> None:
+        held = Held()
+        pool = made(held)
+        (first,) = await asked(pool)
+        held.fail(ThreadUnavailable("the thread reader-0 cannot be started: can't start new thread"))
+        with pytest.raises(Crowded, match="^the thread reader-0 cannot be started: .*; ask again in a moment$"):
+            await first
+        (second,) = await asked(pool)
+        held.answer(0)
+        assert await second == 0
+
+    asyncio.run(work())
 
 
 def test_who_gave_up_waiting_takes_no_turn_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
