@@ -66,7 +66,7 @@ def test_where_no_thread_can_be_started_it_is_said_to_ask_again() -> None:
         pool = made(held)
         (first,) = await asked(pool)
         held.fail(ThreadUnavailable("the thread reader-0 cannot be started: can't start new thread"))
-        with pytest.raises(Crowded, match="^the thread reader-0 cannot be started: .*; ask again in a moment$"):
+        with pytest.raises(Crowded, match=r"^the thread reader-0 cannot be started: .*; ask again in a moment$"):
             await first
         (second,) = await asked(pool)
         held.answer(0)
