@@ -76,7 +76,7 @@ def test_an_end_says_how_long_it_lasted() -> None:
     """Given an incident that is over, the message says since when, and names no command."""
     assert lines_of(message(ended()))[:2] == [
         "resolved: worker celery@app3 is lost, 12 of its tasks are being asked for (shop)",
-        "over since 2025-11-25 19:45:40 UTC, lasted 2m0s",
+        "resolved at 2025-11-25 19:45:40 UTC, lasted 2m0s",
     ]
 
 

@@ -17,7 +17,7 @@ def test_the_page_says_why_nothing_is_known_to_be_wrong() -> None:
         html = shown(noun, of)
         (said,) = re.findall(r'<p class="problem attend">.*?</p>', html, re.DOTALL)
         assert "Not judged at the moment" in html
-        assert "not known: what is wrong, since nothing is judged before the leader has listened for" in said
+        assert "not known: problems: nothing is judged until the leader has listened for" in said
     (fine,) = re.findall(r'<p class="fine">.*?</p>', shown("problems", view()), re.DOTALL)
     assert text(f"<main>{fine}").startswith("That is what 1 of 1 instance sees, merged")
 
