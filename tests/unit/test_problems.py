@@ -130,7 +130,7 @@ def test_none_is_not_none_where_nothing_was_judged(monkeypatch: pytest.MonkeyPat
 
     assert (status, out) == (0, "")
     assert err.startswith("not judged at the moment. ")
-    assert "nothing is judged before the leader has listened for workers.lost_after" in err
+    assert "nothing is judged until the leader has listened for workers.lost_after" in err
 
 
 def test_a_silenced_one_is_listed_and_says_so(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:

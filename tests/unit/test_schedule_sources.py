@@ -412,8 +412,8 @@ def test_the_configuration_is_read() -> None:
         ({"task": "t", "every": 0}, "every: expected a duration"),
         ({"task": "t", "every": float("nan")}, "every: expected a duration"),
         ({"task": "t", "every": 5, "timezone": "Mars/Base"}, "timezone: expected the name of a time zone"),
-        ({"grace": -1}, "grace: expected a duration of at most 30d"),
-        ({"must_end_within": "9999d"}, "must_end_within: expected a duration of at most 366d"),
+        ({"grace": -1}, "grace: expected a duration above 0 and up to 30d"),
+        ({"must_end_within": "9999d"}, "must_end_within: expected a duration above 0 and up to 366d"),
         ({"task": "x" * 201}, "task: expected at most 200 characters"),
     ],
 )

@@ -28,8 +28,8 @@ def test_a_page_that_nobody_ever_wrote_for_says_no_time() -> None:
     never, gone = view(instances=[]), view(instances=[instance(lease_left=-1.0, silent=60.0)])
 
     assert text(shown("problems", never)).startswith(
-        "1 problem now and what was over within the last hour Monitor no instance of the monitor runs: nobody sees "
-        "what is wrong. since when is not known"
+        "1 problem now and what was over within the last hour Monitor no instance of the monitor runs: nobody can "
+        "see problems. since when is not known"
     )
     assert text(shown("problems", gone)).startswith("1 problem · since 05:53:0")
 
