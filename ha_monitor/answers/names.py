@@ -56,7 +56,7 @@ def names(
     found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, most=most)
     gaps = [*queries.gaps(since, until), *unknown_patterns("runs of the name", wanted, known)]
     if len(known) >= MOST_NAMES:
-        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were heard of", 0, 0))
+        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were seen", 0, 0))
     if since - DAY < now - KEPT:
         gaps.append(Gap("runs", 0, now - KEPT))
     shown = limit or len(found)

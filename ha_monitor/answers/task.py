@@ -73,5 +73,5 @@ def _told(
     shrunk = sum(one.shrunk for one in tree.tasks.values())
     if shrunk:
         of_them = f"{shrunk:,} task{'' if shrunk == 1 else 's'}"
-        gaps.append(Gap(f"the parents of {of_them}, which are not kept any more (store.detail_ttl)", 0, 0))
+        gaps.append(Gap(f"the parents of {of_them}, which are no longer kept (store.detail_ttl)", 0, 0))
     return OneTask(task, remarks, tree, critical_path(tree, now)), gaps

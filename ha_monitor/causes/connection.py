@@ -75,13 +75,13 @@ _ROWS = (
     _Row(
         socket.gaierror,
         rf"\[Errno (?:{_UNKNOWN_HOST})\]",
-        "nobody knows the name of this host ({why}): correct {ours.setting}",
+        "the name of this host cannot be resolved ({why}): correct {ours.setting}",
         lasting=True,
     ),
     _Row(
         _OTHER_PROTOCOL,
         r'(?i)protocol error.*"A"',
-        "what answers there is RabbitMQ, and no Redis: correct {ours.setting}",
+        "RabbitMQ answers there, not Redis: correct {ours.setting}",
         lasting=True,
     ),
     _Row(
@@ -120,14 +120,14 @@ _ROWS = (
     _Row(
         _CLOSED,
         r"(?i)closed|reset by peer|broken pipe|EOF",
-        "{why}, at the first words: the port in {ours.setting} may be one without TLS; then use {ours.without_tls}",
+        "{why}, right after connecting: the port in {ours.setting} may be one without TLS; then use {ours.without_tls}",
         connecting=True,
         by_tls=True,
     ),
     _Row(
         _CLOSED,
         r"(?i)closed|reset by peer|broken pipe|EOF",
-        "{why}, at the first words: the port in {ours.setting} may be one for TLS; then use {ours.with_tls}",
+        "{why}, right after connecting: the port in {ours.setting} may be one for TLS; then use {ours.with_tls}",
         connecting=True,
         by_tls=False,
     ),

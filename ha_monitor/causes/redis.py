@@ -57,15 +57,15 @@ _ROWS = (
     ),
     _Row(
         r"(?i)^(?:ERR )?unknown (?:redis )?command(?: ['`](?P<command>[^'`]*)['`])?",
-        "Redis does not know the command {command}: it is too old, or rename-command in its configuration took that "
-        "away; give it its name back",
+        "Redis does not know the command {command}: it is too old, or rename-command in its configuration removed "
+        "it; restore its name",
         lasting=True,
     ),
     _Row(r"^LOADING", "Redis is loading its data, and answers when it is done"),
     _Row(r"^MASTERDOWN", "this is a replica that has lost its primary (MASTERDOWN); name the primary"),
     _Row(r"^(?:ERR )?max number of clients", "Redis has as many clients as its maxclients allows: raise that"),
     _Row(r"^NOSCRIPT", "Redis has forgotten the scripts (NOSCRIPT), as after a restart; they are loaded again"),
-    _Row(r"^BUSY ", "Redis is kept busy by a script, of whomever: SCRIPT KILL ends one that has not written"),
+    _Row(r"^BUSY ", "Redis is busy with somebody's script: SCRIPT KILL ends one that has not written"),
     _Row(
         r"^(?:ERR )?(?P<why>DB index is out of range|invalid DB index)",
         "{why}: correct the database in {setting}, or raise `databases` in the configuration of Redis",

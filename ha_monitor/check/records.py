@@ -34,6 +34,6 @@ def check_records(config: Config, clock: Clock, progress: Callable[[int, int], N
     count = f"{'more than ' if agreement.is_cut else ''}{len(found):,}"
     yield failed(
         "records",
-        f"{count} entries do not agree with the records of {agreement.records:,} tasks, so lists may lack or repeat "
-        "these; please report it with the lines above",
+        f"{count} entries do not agree with the records of {agreement.records:,} tasks, so lists may miss or "
+        "repeat them; please report it with the lines above",
     )

@@ -168,19 +168,17 @@ def add_flags(
             type=a_limit,
             default=limit,
             metavar="N",
-            help=f"at most so many; 0 for all (default: {limit})",
+            help=f"maximum number of items; 0 for all (default: {limit})",
         )
-        parser.add_argument("-r", "--reverse", action="store_true", help="the other end of the order first")
+        parser.add_argument("-r", "--reverse", action="store_true", help="reverse the order")
     if times:
         parser.add_argument("--since", metavar="TIME", help="-1h, 02:00, '2026-11-25 02:00' or ISO 8601")
         parser.add_argument("--until", metavar="TIME", help="the same")
     end = parser.add_mutually_exclusive_group()  # a repeated question has no exit status
     end.add_argument(
-        "--watch", nargs="?", type=an_interval, const=2.0, metavar="SECONDS", help="ask again and again (default: 2)"
+        "--watch", nargs="?", type=an_interval, const=2.0, metavar="SECONDS", help="repeat every SECONDS (default: 2)"
     )
-    parser.add_argument(
-        "--no-legend", action="store_true", help="without headers, and without what is said of the list"
-    )
+    parser.add_argument("--no-legend", action="store_true", help="no headers and no remarks")
     parser.add_argument("--time", choices=("relative", "local", "utc"), help="how times are shown")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
     end.add_argument("--fail-if-any", action="store_true", help="exit with status 1 if anything is listed")

@@ -41,7 +41,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("ids", nargs="*", type=an_id, metavar="ID", help="id of a dead letter, or its beginning")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--retry", action="store_true", help="have the handler called again, with all its attempts")
+    what.add_argument("--retry", action="store_true", help="call the handler again, with all its attempts")
     what.add_argument("--drop", action="store_true", help="forget them")
     add_flags(parser, times=False)
     parser.set_defaults(run=run)

@@ -27,9 +27,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "deploy",
         parents=[common],
-        help="mark that something was deployed: errors that are new since then say so",
+        help="mark a deployment, so that new errors can be attributed to it",
         description="mark notes that something is being deployed now, under a label such as a version; without one, "
-        "under the time. problems and errors say of an error that is new since the last mark. The latest 100 are kept; "
+        "under the time. problems and errors show which errors are new since the last mark. The latest 100 are kept; "
         "list shows them, the newest first.",
         epilog="examples:\n  ha-monitor deploy mark v512\n  ha-monitor deploy list",
         formatter_class=argparse.RawDescriptionHelpFormatter,

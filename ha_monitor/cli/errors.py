@@ -38,7 +38,7 @@ examples:
   ha-monitor errors --since -1h              what failed in the last hour, the latest first
   ha-monitor errors --sort count             what fails most
   ha-monitor errors 0f3c52a9be               one group: its traceback, and its latest tasks
-  ha-monitor errors 0f3c52a9be --resolve     it is mended: tell me if it comes again
+  ha-monitor errors 0f3c52a9be --resolve     it is fixed: notify me if it recurs
   ha-monitor tasks error=0f3c52a9be -n 0     all tasks of a group
 """
 NOUNS = ("group of errors", "groups of errors")
@@ -49,17 +49,17 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "errors",
         parents=[common],
         help="list what fails, in groups; mark one as resolved or ignored",
-        description="Lists groups of errors, the one that came last first: failures, and retries for an exception, of "
-        "one task, one class of exception and one place in the application. Of named groups also the traceback and the "
+        description="Lists error groups, latest error first: failures, and retries for an exception, of one task, one "
+        "class of exception and one place in the application. For named groups, also shows the traceback and the "
         "latest tasks. Exit status 1 if a named group does not exist.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("groups", nargs="*", type=an_id, metavar="GROUP", help="id of a group, or its beginning")
     marks = parser.add_mutually_exclusive_group()
-    marks.add_argument("--resolve", action="store_true", help="its cause is gone: if it comes again, it has regressed")
+    marks.add_argument("--resolve", action="store_true", help="its cause is fixed; if it recurs, it has regressed")
     marks.add_argument("--ignore", type=_duration, metavar="DURATION", help="it does not matter for so long, as in 2h")
-    marks.add_argument("--reopen", action="store_true", help="take back what was said of it")
+    marks.add_argument("--reopen", action="store_true", help="undo resolve or ignore")
     parser.add_argument("--sort", choices=("last", "first", "count", "hour"), default="last", help="(default: last)")
     add_flags(parser)
     parser.set_defaults(run=run)

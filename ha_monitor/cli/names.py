@@ -28,9 +28,9 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "names",
         parents=[common],
         help="list what is run by name: runs, failures, run times, waiting, and a day before",
-        description="Lists the names of tasks with what was run of each: in the last hour, or in the time that is "
-        "asked for, beside the same time of the day before. Run times are those of runs that succeeded, and known to a "
-        "tenth, as is what tasks waited before their latest start.",
+        description="Lists the runs of each task name in the last hour, or in the time that is asked for, compared "
+        "with the same period of the day before. Run times are those of runs that succeeded; they, and what tasks "
+        "waited before their latest start, are accurate to a tenth.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

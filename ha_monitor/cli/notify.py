@@ -22,7 +22,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "notify",
         parents=[common],
-        help="send a test message to the channels that are told of incidents",
+        help="send a test message to the channels that are notified of incidents",
         description="Sends a message that says that it is a test to one channel, or to all in [notify.channels], and "
         "says what became of it. Exit status 0 if each was taken, 1 if one was not.",
         epilog="examples:\n  ha-monitor notify test\n  ha-monitor notify test pager",

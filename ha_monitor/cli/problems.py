@@ -42,7 +42,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         help="list what is wrong now, the worst first; exit status 1 if anything is",
         description="Lists the incidents, the worst first: what, since when, what it follows from, who was told of it, "
         "and the command that shows more. Those that have not lasted long enough are marked as pending, and silenced "
-        "ones are listed, too. Without any, it says why that can be believed. Exit status 1 if any fires, pending "
+        "ones are listed, too. If there are none, it says on what that is based. Exit status 1 if any fires, pending "
         "ones apart.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -119,7 +119,7 @@ def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -
     if one.is_open and one.quiet_since is not None:
         kind = KINDS.get(one.kind)
         after = f", over after {exact_duration(kind.quiet)} without" if kind is not None else ""
-        lines.append(f"not seen any more since {style.time(one.quiet_since)[:19]}{after}")
+        lines.append(f"last seen {style.time(one.quiet_since)[:19]}{after}")
     if before := one.facts.get(BEFORE):
         lines.append(f"before it: {before}")
     if one.cause is not None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
-  ha-monitor queues                     the latest first
+  ha-monitor queues                     longest waiting first
   ha-monitor queues mail                one queue, with the tasks that have waited longest
   ha-monitor queues --within 1h --watch how many more processes would empty each within an hour
 """
@@ -36,11 +36,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         "queues",
         parents=[common],
         help="list the queues: what waits, for how long, whether it empties, what is needed",
-        description="Lists the queues of tasks, the latest first: how many tasks wait, since when the oldest could "
-        "have started, how many came and left a second in the last five minutes, when it is empty if that goes on, how "
-        "many processes its runs keep busy, and how many more it needs. It is known where producers send task-sent. "
-        "With a name, in which * stands for any text, only those; of a single one also the tasks that have waited "
-        "longest. Exit status 1 if there is none of that name.",
+        description="Lists the queues of tasks, longest waiting first: how many tasks wait, since when the oldest "
+        "could have started, how many came and left a second in the last five minutes, when it is empty if that goes "
+        "on, how many processes its runs keep busy, and how many more it needs. This is known only where producers "
+        "send task-sent. With a name, in which * stands for any text, only those; of a single one also the tasks that "
+        "have waited longest. Exit status 1 if there is none of that name.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -51,7 +51,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=600.0,
         metavar="DURATION",
-        help="in which time a queue is to be empty with the processes that are needed (default: 10m)",
+        help="time in which a queue should become empty with the processes that are needed (default: 10m)",
     )
     add_flags(parser, limit=0, times=False)
     parser.set_defaults(run=run)
@@ -161,7 +161,7 @@ def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, w
         known = {
             "waiting": str(state.wait.waiting),
             "oldest": None if oldest is None else f"{style.time(oldest)}, {short_duration(style.now - oldest)} ago",
-            "later": f"{state.wait.later}, whose eta is to come" if state.wait.later else None,
+            "later": f"{state.wait.later}, with an eta in the future" if state.wait.later else None,
             "rates": rates,
             "empty in": emptying.text if isinstance(emptying, Painted) else emptying,
             "a run": None if state.run_time is None else short_duration(state.run_time),

@@ -42,7 +42,7 @@ examples:
   ha-monitor schedules                       what did not run, first
   ha-monitor schedules 'nightly report'      its latest due times, and what came of each
   ha-monitor schedules -o toml               as the configuration takes them, to be edited
-  ha-monitor schedules --learned             tasks that run regularly, and that no source tells of
+  ha-monitor schedules --learned             tasks that run regularly, but that no source defines
 """
 TOML = "toml"
 NOUNS = ("schedule", "schedules")

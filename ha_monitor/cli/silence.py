@@ -37,10 +37,10 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "silence",
         parents=[common],
-        help="have nobody told of some incidents for a while; list or end that",
-        description="Has nobody told of incidents of a kind, or of those with a key in which * stands for any text, "
-        "for so long. problems lists them all the same, and says so. A silence ends by itself; the same again replaces "
-        "it. Exit status 1 if there is none to end, or there are too many.",
+        help="suppress messages about some incidents for a while; list or end silences",
+        description="Suppresses messages about incidents of a kind, or of those with a key in which * stands for any "
+        "text, for so long. problems lists them all the same, and says so. A silence ends by itself; the same again "
+        "replaces it. Exit status 1 if there is none to end, or there are too many.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,8 +48,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser.add_argument("duration", nargs="?", metavar="DURATION", help="for how long, as in 90m, 2h or 1d")
     parser.add_argument("--why", default="", metavar="TEXT", help="what others should know")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--list", action="store_true", help="list the silences, the one that ends first first")
-    which.add_argument("--end", metavar="ID", help="end the silence of this id, or of this beginning of one, now")
+    which.add_argument("--list", action="store_true", help="list the silences, the next to end first")
+    which.add_argument("--end", metavar="ID", help="end the silence with this id, or beginning of an id, now")
     add_flags(parser, limit=0, times=False)
     parser.set_defaults(run=run)
 
@@ -92,7 +92,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     except ValueError as error:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
     if not 0 < seconds <= LONGEST:
-        raise UsageError("silence: expected more than no time, and at most 30d")
+        raise UsageError("silence: expected a duration above 0 and up to 30d")
     key, why = (written_out_bytes(text) for text in (key, options.why))
     if len(key) > MOST_TYPED or len(why) > MOST_TYPED:
         raise UsageError(f"silence: expected at most {MOST_TYPED} characters; in a key, * stands for any text")
@@ -128,7 +128,7 @@ def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
         columns=COLUMNS,
         id_of=lambda one: str(one.id),
         document_of=_document,
-        searched="all silences that last",
+        searched="all active silences",
         more=more,
     )
 

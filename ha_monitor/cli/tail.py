@@ -42,14 +42,14 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "tail",
         parents=[common],
-        help="show what the whole fleet announces, as it does",
+        help="show what the whole fleet announces, live",
         description="Shows each event that an instance of the fleet announces, from now on, until it is interrupted: "
-        "whichever instance that is, over the end of any. It costs the instances something only while somebody looks. "
-        "What it came too late for is said on standard error; so is a store that went away, for which it waits.",
+        "whichever instance that is, even if instances end. It costs the instances something only while somebody "
+        "looks. What it came too late for is said on standard error; so is a store that went away, for which it waits.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="*", metavar="FILTER", help="FIELD=VALUE and its kin, as of tasks")
+    parser.add_argument("words", nargs="*", metavar="FILTER", help="conditions such as FIELD=VALUE, as for tasks")
     parser.add_argument(
         "-o",
         "--output",
@@ -57,8 +57,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         default="table",
         help="a row for each event; jsonl: its line as in the log; ids: that of its task (default: table)",
     )
-    parser.add_argument("-n", "--limit", type=_count, metavar="N", help="end after so many events")
-    parser.add_argument("--no-legend", action="store_true", help="without headers, and without what is said of it")
+    parser.add_argument("-n", "--limit", type=_count, metavar="N", help="stop after N events")
+    parser.add_argument("--no-legend", action="store_true", help="no headers and no remarks")
     parser.add_argument("--time", choices=("local", "utc"), default="local", help="how times are shown")
     parser.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="(default: auto)")
     parser.set_defaults(run=run)
@@ -128,7 +128,7 @@ def gap_text(gap: TailGap) -> str:
     """A text about the missing events."""
     count = "events" if gap.missing is None else f"{gap.missing:,} event{'' if gap.missing == 1 else 's'}"
     since = f" between {local(gap.since)[:19]} and" if gap.since else " before"
-    return f"may lack {count}{since} {local(gap.until)[:19]}: they were gone before they could be read"
+    return f"may lack {count}{since} {local(gap.until)[:19]}: they were trimmed before they could be read"
 
 
 class _Rows:

@@ -44,7 +44,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "task",
         parents=[common],
-        help="tell the story of a task: each event, its run, what it waits for",
+        help="show the history of a task: each event, its run, what it waits for",
         description="Tells what became of tasks: each event with the time from the one before, deliveries, runs and "
         "retries, and what an open one waits for. The beginning of an id is enough if no other begins so. Exit status "
         "1 if there is no such task, or several.",
@@ -101,7 +101,7 @@ def _meant(text: str, reader: StoreReader) -> KeptTask | None:
     if not found.ids:
         error.row(
             f"ha-monitor: {shown}: no task has this id, and none begins so among {found.searched}; "
-            "of all others the whole id is needed"
+            "for all others the full id is needed"
         )
         return None
     more = len(found.ids) > MOST_CANDIDATES

@@ -55,13 +55,13 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="list the tasks that match, newest first",
         description="Lists tasks, newest first: by when they ended if only failures, rejections and revocations are "
-        "asked for, else by when they were first heard of. Below the list is said what was searched, and what may be "
-        "missing.",
+        "asked for, otherwise by when their first event was sent. A remark below the list says what was searched, and "
+        "what may be missing.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("words", nargs="*", metavar="FILTER", help="FIELD=VALUE and its kin, see below")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what comes, until interrupted")
+    parser.add_argument("words", nargs="*", metavar="FILTER", help="conditions such as FIELD=VALUE, see below")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep showing changes until interrupted")
     parser.add_argument("--sort", metavar="FIELD", help="by a field, the largest first")
     add_flags(parser)
     parser.set_defaults(run=run)

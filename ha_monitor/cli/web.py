@@ -26,8 +26,8 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="serve the pages, reading the store only",
         description="Serves the pages and the interface for programs until it is told to stop. It reads the store "
-        "and nothing else; any number of them may run, on any machines, and say the same. Beyond loopback it needs "
-        "web.username and web.password, or web.user_header.",
+        "and nothing else; any number of them may run, on any machines, and give the same answers. Beyond loopback it "
+        "needs web.username and web.password, or web.user_header.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

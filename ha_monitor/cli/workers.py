@@ -38,11 +38,11 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "workers",
         parents=[common],
-        help="list the workers; of one also what it runs now, and what failed there",
-        description="Lists workers, those first that are lost. With a name, in which * stands for any text, only "
-        "those; of a single one also the tasks that it has, the oldest first, what failed, was rejected or revoked "
-        "there in the last hour, and if it is lost, what became of the tasks that it had. Exit status 1 if there is "
-        "none of that name.",
+        help="list the workers; for a single worker, also what it runs now, and what failed there",
+        description="Lists workers, lost ones first. With a name, in which * stands for any text, only "
+        "those; for a single worker, also the tasks that it has, the oldest first, what failed, was rejected or "
+        "revoked there in the last hour, and if it is lost, what became of the tasks that it had. Exit status 1 if "
+        "there is none of that name.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="a nodename, such as celery@app1")
     add_flags(parser, limit=0, times=False)
@@ -87,7 +87,7 @@ def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
     count = sum(len(ids) for _, ids in fates)
     output.row("")
     if not fates:
-        output.row("It is not known of any task that it had when it was lost.")
+        output.row("No task that it had when it was lost is known.")
         return
     output.row(f"Of the {count} tasks that it had when it was lost:" if count > 1 else "Of the task that it had:")
     header = [Column("  FATE", 0), Column("TASKS", 1, right=True), Column("FIRST", 2, LEAST_ID)]

@@ -120,7 +120,7 @@ class Route(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Notify(Struct, forbid_unknown_fields=True, frozen=True):
-    """Who is told of incidents, and how. See docs/being-told.md."""
+    """Who is notified of incidents, and how. See docs/being-told.md."""
 
     base_url: Annotated[
         OptionalUrl,
@@ -134,8 +134,8 @@ class Notify(Struct, forbid_unknown_fields=True, frozen=True):
         list[Route],
         Meta(
             max_length=100,
-            description='Which channels are told of what: [{channels = ["pager"], severity = "page"}]; each route that '
-            "fits counts; empty to tell all channels of everything",
+            description='Which channels are notified of which incidents: [{channels = ["pager"], severity = "page"}]; '
+            "every matching route counts; empty to notify all channels of everything",
         ),
     ] = field(default_factory=list)
     secrets: Annotated[

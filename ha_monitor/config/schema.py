@@ -116,7 +116,7 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
         Meta(
             ge=1,
             le=300,
-            description="Lease of an instance in seconds; when it expires, another one takes its outbox over",
+            description="Lease of an instance in seconds; when it expires, another instance takes over its outbox",
         ),
     ] = 5.0
     min_replicas: Annotated[
@@ -245,7 +245,7 @@ class Metrics(Struct, forbid_unknown_fields=True, frozen=True):
         Meta(
             ge=1000,
             le=1_000_000,
-            description="Maximum number of series of tasks per instance; near it, workers are not told apart",
+            description="Maximum number of series of tasks per instance; near it, series are not split by worker",
         ),
     ] = 100_000
     worker_histograms: Annotated[
@@ -353,7 +353,7 @@ class Config(Struct, forbid_unknown_fields=True, frozen=True):
         dict[ScheduleName, ScheduleSettings],
         Meta(
             max_length=1000,
-            description='Schedules by name, in addition to those that workers tell: {"import" = {task = "shop.load", '
+            description='Schedules by name, in addition to those that workers report: {"import" = {task = "shop.load", '
             'every = "1h"}}; the keys are in docs/schedules.md',
         ),
     ] = field(default_factory=dict)

@@ -26,12 +26,12 @@ class Web(Struct, forbid_unknown_fields=True, frozen=True):
         Meta(
             pattern=r"^\Z|^https?://[^/?#\s]+(/[^?#\s]*)?\Z",
             title="a URL, such as https://monitor.example.org/celery",
-            description="Where people find the pages; its path is that below which they are served",
+            description="Public address of the pages; they are served below its path",
         ),
     ] = ""
     hosts: Annotated[
         list[Annotated[str, Meta(pattern=_HOST, title="the name of a host")]],
-        Meta(max_length=100, description="Names besides that in url by which the pages may be asked for"),
+        Meta(max_length=100, description="Host names accepted besides that in url"),
     ] = field(default_factory=list)
     username: Annotated[str, Meta(description="User name required of readers; empty for none")] = ""
     password: Annotated[str, Meta(description="Password required of readers")] = ""
@@ -40,12 +40,12 @@ class Web(Struct, forbid_unknown_fields=True, frozen=True):
         Meta(
             pattern=r"^\Z|^[A-Za-z][A-Za-z0-9-]{0,63}\Z",
             title="the name of a header field, such as X-Forwarded-User",
-            description="Header field with the user whom one of proxies has signed in; empty for none",
+            description="Header with the user signed in by one of proxies; empty for none",
         ),
     ] = ""
     proxies: Annotated[
         list[Annotated[str, Meta(pattern=_NETWORK, title="an address or a network, such as 10.0.0.0/8")]],
-        Meta(max_length=100, description="Addresses and networks of the reverse proxies whose headers are believed"),
+        Meta(max_length=100, description="Addresses and networks of the reverse proxies whose headers are trusted"),
     ] = field(default_factory=list)
     tls_certificate: Annotated[str, Meta(description="PEM file with the certificate chain; empty for plain HTTP")] = ""
     tls_key: Annotated[str, Meta(description="PEM file with the certificate's key")] = ""

@@ -51,10 +51,10 @@ class Screen:
         self.note("what the lines of all instances add up to")
         ended = ", ".join(f"{count} {end.removeprefix('task-')}" for end, count in summary.outcomes.items())
         self._row("tasks run", summary.run, ended)
-        self._row("announced, each by its end", summary.announced, good=summary.announced == summary.run)
+        self._row("announced with its end", summary.announced, good=summary.announced == summary.run)
         self._row("lost", summary.lost, good=summary.lost == 0)
         if summary.wrong:
-            self._row("announced as another end", summary.wrong, good=False)
+            self._row("announced with a wrong end", summary.wrong, good=False)
         self._row("announced twice", summary.twice, _marked(summary), good=summary.twice == 0)
         self._row("without a name", summary.nameless, good=summary.nameless == 0)
         if summary.unfinished:
@@ -63,7 +63,7 @@ class Screen:
         self._row("seen by several instances", summary.split, told)
         self._shares(summary)
         self._output.row()
-        verdict = "nothing lost, nothing twice, every task by its name" if summary.good else "the guarantee is broken"
+        verdict = "nothing lost, nothing twice, every task with its name" if summary.good else "the guarantee is broken"
         self._output.row(Painted(f"  {verdict}", "1;32" if summary.good else "1;31"))
 
     def _row(self, name: str, number: int, remark: str = "", *, good: bool | None = None) -> None:

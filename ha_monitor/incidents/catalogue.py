@@ -100,7 +100,7 @@ CATALOGUE = (
     ),
     Kind(
         *("task-orphaned", _PAGE, "task name"),
-        begins="nobody has tasks of that name any more (line `task-orphaned`)",
+        begins="no worker or queue has tasks of that name any longer (line `task-orphaned`)",
         ends="none is left",
         follows=(("worker-lost", Same.WORKERS),),
     ),
@@ -112,7 +112,7 @@ CATALOGUE = (
     Kind(
         *("events-lost", _WARN, "nodename"),
         begins="events of a worker were lost (line `events-lost`)",
-        ends="15 minutes without",
+        ends="15 minutes pass without another",
     ),
     Kind(
         *("schedule-missed", _PAGE, "schedule"),
@@ -122,7 +122,7 @@ CATALOGUE = (
     ),
     Kind(
         *("learned-missed", _WARN, "task name"),
-        begins="a task that runs regularly, though no source tells of it, did not run "
+        begins="a task that runs regularly, although no source defines a schedule, did not run "
         "([learned](schedules.md#what-is-learned))",
         ends="it runs, it is told by a source, or it is forgotten: after a day, or a period of up to a week",
         pending=MINUTE,
@@ -133,7 +133,7 @@ CATALOGUE = (
         ends="they have one each",
     ),
     Kind(
-        *("beat-silent", _PAGE, "the beat, as far as it is known which"),
+        *("beat-silent", _PAGE, "the beat, if it is known which"),
         begins="all schedules of a beat that were due did not run; in place of an incident for each",
         ends="one of them runs",
     ),
@@ -145,9 +145,9 @@ CATALOGUE = (
     Kind(
         *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `brokers`, `store` or `channel-<name>`"),
         begins="an instance died and did not come back, one does not consume, events are merged more "
-        "than a minute late, instances consume from two Redis (line `brokers-differ`), Redis has used nine tenths of "
-        "its memory, or a [channel](being-told.md) takes no messages",
-        ends="it is not so any more, or a dead instance is missing for a day",
+        "than a minute late, instances consume from two Redis servers (line `brokers-differ`), Redis has used nine "
+        "tenths of its memory, or a [channel](being-told.md) takes no messages",
+        ends="the problem is gone, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,
         always=True,
@@ -155,7 +155,7 @@ CATALOGUE = (
     Kind(
         *("store-went-back", _WARN, "empty"),
         begins="Redis had less than it had confirmed (line `store-went-back`)",
-        ends="15 minutes without",
+        ends="15 minutes pass without another",
         always=True,
     ),
     Kind(

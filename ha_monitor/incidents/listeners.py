@@ -47,7 +47,7 @@ def apart_text(one: str, other: str, node_id: str = "") -> str:
     """
     whose = f" of node_id {node_id}" if node_id else ""
     return (
-        f"instances{whose} consume from two Redis, at {one} and at {other}: what is sent to all that listen at one "
-        "does not reach the other, so that one record mixes two applications; give the instances of each broker a "
+        f"instances{whose} consume from two Redis servers, at {one} and at {other}: what is sent to all listeners of "
+        "one does not reach the other, so that one record mixes two applications; give the instances of each broker a "
         "node_id of their own"
     )

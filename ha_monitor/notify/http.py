@@ -196,7 +196,7 @@ def _good(answer: Answer, url: str) -> Answer:
     if 200 <= status < 300:
         return answer
     if 300 <= status < 400:
-        raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: name the place itself")
+        raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: configure the final URL")
     # Before it is truncated: a piece of a secret would not be found.
     said = without_rest(url, answer.body.decode("utf-8", "replace"))
     said = reason_of(ValueError(said))[:SHOWN] if said else ""

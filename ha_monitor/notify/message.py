@@ -84,7 +84,7 @@ def lines_of(message: Message) -> list[str]:
         more = len(notices) - len(shown)
         rest = [*shown, *ending, f"and {more} more: $ ha-monitor problems" if more else "$ ha-monitor problems"]
     if message.is_digest:
-        note = "many messages in an hour, so this one is a digest, and the next is later"
+        note = "many messages this hour: this is a digest, and the next one comes later"
         rest[-1:] = [f"{rest[-1]} ({note})"]
     return [title_of(message), *(line(one) for one in rest)][:MOST_LINES]
 
@@ -159,7 +159,7 @@ def _time_of(notice: Notice, now: float) -> str:
     since = notice.incident.since
     if notice.phase is Phase.FIRING:
         return f"since {_clock(since)} ({duration(max(0.0, now - since))})"
-    return f"over since {_clock(notice.ended)}, lasted {duration(max(0.0, notice.ended - since))}"
+    return f"resolved at {_clock(notice.ended)}, lasted {duration(max(0.0, notice.ended - since))}"
 
 
 def _clock(at: float) -> str:

@@ -68,7 +68,7 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
         incidents = [
-            _instead(f"{said}: nobody sees what is wrong", judged or _last_sign(entries, now), now),
+            _instead(f"{said}: nobody can see problems", judged or _last_sign(entries, now), now),
             *incidents,
         ]
     is_judged = bool(consuming) and judged is not None and now - judged <= OLD
@@ -99,9 +99,7 @@ def _unjudged(judged: float | None) -> Gap:
     :param judged: when something was last judged.
     """
     if judged is None:
-        return Gap(
-            "what is wrong, since nothing is judged before the leader has listened for workers.lost_after", 0.0, 0.0
-        )
+        return Gap("problems: nothing is judged until the leader has listened for workers.lost_after", 0.0, 0.0)
     return Gap("what began or ended: nothing was judged", judged, 0.0)
 
 

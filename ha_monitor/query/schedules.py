@@ -23,7 +23,7 @@ WORST = (
 """The states, those that need attention first."""
 LATELY = 86_400.0
 """How many seconds back an answer mentions that no instance listened."""
-UNJUDGED = "schedules, since they are known once the leader has listened for workers.lost_after"
+UNJUDGED = "schedules: they are known only once the leader has listened for workers.lost_after"
 SOURCES = {Source.CONF: "the settings of the workers", Source.REDBEAT: "RedBeat"}
 
 
@@ -52,7 +52,7 @@ class SeenSchedule(NamedTuple):
     def why(self) -> str:
         """More about why it is in its state, if there is more to say; otherwise empty."""
         definition = self.judgement.definition
-        learned = f"nobody told it: {definition.basis}" if definition.basis else ""
+        learned = f"no source defines it: {definition.basis}" if definition.basis else ""
         return self.judgement.why or definition.problem or learned
 
 

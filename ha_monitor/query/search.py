@@ -83,9 +83,7 @@ class Search:
                 break
         if kept.shrunk:
             tasks_of = "task" if kept.shrunk == 1 else "tasks"
-            gaps.append(
-                Gap(f"{kept.shrunk:,} {tasks_of} whose {DETAILS} are not kept any more (store.detail_ttl)", 0, 0)
-            )
+            gaps.append(Gap(f"{kept.shrunk:,} {tasks_of} whose {DETAILS} are no longer kept (store.detail_ttl)", 0, 0))
         tasks = kept.first()
         more = limit > 0 and len(tasks) > limit
         tasks = tasks[:limit] if limit else tasks

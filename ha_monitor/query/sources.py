@@ -292,7 +292,7 @@ class ByName:
     def _other_names(self) -> list[Gap]:
         if not self._unknown:
             return []
-        return [Gap(f"tasks of names beyond the first {MOST_NAMES} that were heard of", 0, 0)]
+        return [Gap(f"tasks of names beyond the first {MOST_NAMES} that were seen", 0, 0)]
 
     def _older(self) -> list[Gap]:
         if not self._oldest:

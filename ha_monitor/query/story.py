@@ -92,11 +92,11 @@ def remarks_on(
             f"It was started {again} more time{'s' if again > 1 else ''} than it was retried: delivered again."
         )
     if task.reconciled:
-        found.append("Its end is from the result backend: the event of it never came.")
+        found.append("Its end is from the result backend: its last event never arrived.")
     if not task.story:
-        found.append("Of each kind of event only the last is known: an earlier version wrote this record.")
+        found.append("Only the latest event of each kind is known: an earlier version wrote this record.")
     if task.shrunk:
-        kept = "are not kept any more" if detail_ttl is None else f"were kept for {duration(detail_ttl)}"
+        kept = "are no longer kept" if detail_ttl is None else f"were kept for {duration(detail_ttl)}"
         found.append(f"Its arguments, root, parent and custom events {kept} (store.detail_ttl).")
     if not task.complete:
         found.append("Some of its events never came, or are too old to be kept.")
@@ -118,4 +118,4 @@ def _phase(record: TaskRecord, now: float) -> str:
     if record.state is State.SENT:
         queue = f" in {record.queue}" if record.queue else ""
         return f"It has been waiting{queue} for {since(record.sent)}; no worker has received it."
-    return "Nothing but custom events is known of it."
+    return "Only custom events of it are known."

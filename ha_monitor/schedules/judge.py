@@ -216,10 +216,10 @@ def _why(track: Track, state: ScheduleState, look: Look) -> str:
     if track.definition.is_disputed:
         return track.definition.differs
     if latest is not None and latest.due < track.since + SETTLING:
-        return "it was new then, and beat may not have known it yet"
+        return "it was still new, and beat may not have known it yet"
     if latest is not None and latest.due < look.known_since:
         return "the monitor did not consume then"
     if track.is_called_by_hand:
-        return "the task is also called by hand, and nothing tells which run is of beat"
+        return "the task is also called by hand, and no event says which run beat sent"
     is_moved = track.definition.source is Source.LEARNED and any(one.again for one in track.occurrences[-2:])
     return "it runs at other times than before" if is_moved else "events of that time are missing"

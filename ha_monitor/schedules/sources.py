@@ -10,7 +10,7 @@ from ha_monitor.schedules.model import MOST_SCHEDULES, Definition, Source
 from ha_monitor.text.visible import visible
 
 _BEST_FIRST = {source: place for place, source in enumerate(Source)}
-NOT_TOLD = "neither cron nor every is set, and no worker tells it"
+NOT_TOLD = "neither cron nor every is set, and no worker defines it"
 
 
 def merged(*told: Iterable[Definition]) -> list[Definition]:

@@ -19,7 +19,7 @@ _LEGEND = ("m", "h", "dM", "MY", "d")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _FREQUENCIES = ("yearly", "monthly", "weekly", "daily", "hourly", "minutely", "secondly")
 """Frequencies of a rule of celery-redbeat, as `dateutil` numbers them."""
-RULES_ARE_NOT_READ = "rrule is not read: give its cron or every in [schedules]"
+RULES_ARE_NOT_READ = "rrule is not supported: set its cron or every in [schedules]"
 """Short enough that a terminal of 80 columns shows what to do."""
 _RANGE = re.compile(r"range\((\d{1,2}), (\d{1,2})(?:, (\d{1,2}))?\)", re.ASCII)
 _ZONE_OBJECT = re.compile(
@@ -91,7 +91,7 @@ def _freq(match: re.Match[str]) -> Translated:
 
 
 def _freq_now(match: re.Match[str]) -> Translated:
-    return _unreadable(match[0], "its period is less than a second, and Celery does not tell it")
+    return _unreadable(match[0], "its period is less than a second, which Celery does not report")
 
 
 def _timedelta(match: re.Match[str]) -> Translated:

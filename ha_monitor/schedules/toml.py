@@ -100,7 +100,7 @@ def _table(one: Definition) -> Iterator[str]:
         yield f"cron = {_quoted(one.timetable)}"
         yield f"timezone = {_quoted(one.zone)}"
     elif one.timetable:
-        yield f"# {visible(one.timetable)}: only the application can say so"
+        yield f"# {visible(one.timetable)}: can be defined only in the application"
     for key, seconds in (("grace", None if is_learned else one.grace), ("must_end_within", one.must_end_within)):
         if seconds is not None:
             yield f"{key} = {_quoted(exact_duration(seconds))}"
@@ -127,7 +127,7 @@ def _written(character: str) -> str:
 def _seconds(key: str, told: float | str, most: float = 366 * _DAY) -> float:
     seconds = _checked(key, lambda: parse_duration(told)) if isinstance(told, str) else float(told)
     if not 0 < seconds <= most:
-        raise ValueError(f"{key}: expected a duration of at most {exact_duration(most)}, and more than none")
+        raise ValueError(f"{key}: expected a duration above 0 and up to {exact_duration(most)}")
     return seconds
 
 

@@ -15,10 +15,10 @@ from ha_monitor.web.parameters import LONGEST_VALUE, Kind, Parameter
 
 REF = "#/components/schemas/{name}"
 ERRORS = {
-    "400": "The question means nothing; the error says why",
+    "400": "The question is invalid; the error says why",
     "401": "User name and password are required",
     "404": "There is nothing of that name",
-    "503": "The store is away, or too much is asked at once",
+    "503": "The store is unavailable, or there are too many questions",
 }
 
 
@@ -41,8 +41,8 @@ def description(server: str) -> dict[str, Any]:
         "info": {
             "title": "ha-monitor",
             "version": __version__,
-            "description": "What the monitor of Celery's events knows, as the commands answer it. Read only. Times are "
-            "in ISO 8601, UTC; durations in seconds; what is not known is null.",
+            "description": "What the monitor of Celery's events knows, in the form of the commands' answers. Read "
+            "only. Times are in ISO 8601, UTC; durations in seconds; what is not known is null.",
         },
         "servers": [{"url": server}],
         "paths": dict(_path(noun, is_whole=noun in whole) for noun in (*NOUNS, TAIL)),
@@ -87,7 +87,7 @@ def _errors(errors: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 def _name_of(noun: Noun) -> dict[str, Any]:
     of = "an id, or the beginning of one" if noun.name in ("tasks", "errors") else "a name, as it is"
-    of += f"; one with a part that is empty, . or .. between slashes is asked for as /{noun.name}/?{NAMED}=NAME"
+    of += f"; a name with an empty, . or .. segment is requested as /{noun.name}/?{NAMED}=NAME"
     return {
         "name": "name",
         "in": "path",

@@ -32,18 +32,18 @@ MOST_LISTED = 1000
 """Items of one answer."""
 TASK_SORTS = tuple(name for name, field in FIELDS.items() if field.kind is not FieldKind.TIME)
 
-FILTER = Parameter("filter", Kind.FILTER, "FIELD=VALUE and its kin, as on the command line; all must hold")
+FILTER = Parameter("filter", Kind.FILTER, "conditions such as FIELD=VALUE, as on the command line; all must hold")
 SINCE = Parameter("since", Kind.TIME, "-1h, 02:00, 2026-11-25 02:00 or ISO 8601")
 UNTIL = Parameter("until", Kind.TIME, "the same")
-LIMIT = Parameter("limit", Kind.COUNT, "at most so many", "50", most=MOST_LISTED)
-REVERSE = Parameter("reverse", Kind.FLAG, "the other end of the order first")
-AFTER = Parameter("after", Kind.TEXT, "goes on behind the last of the list before (its `after`)")
+LIMIT = Parameter("limit", Kind.COUNT, "maximum number of items", "50", most=MOST_LISTED)
+REVERSE = Parameter("reverse", Kind.FLAG, "reverse the order")
+AFTER = Parameter("after", Kind.TEXT, "continues after the last item of the previous list (its `after`)")
 NAME = Parameter("name", Kind.TEXT, "only these; several by comma, * stands for any text")
 
 
 def sort_by(choices: tuple[str, ...], default: str) -> Parameter:
     """The parameter that selects the order of a list."""
-    return Parameter("sort", Kind.CHOICE, "by which it is ordered", default, choices)
+    return Parameter("sort", Kind.CHOICE, "sort order", default, choices)
 
 
 class TailDocument(Struct):
@@ -166,12 +166,12 @@ def _one(result: Result, what: str, name: str) -> Result:
     if not result.items:
         raise NotThere(f"no {what} is known as {name}")
     if len(result.items) > 1:
-        raise UsageError(f"{name}: {len(result.items)} begin so; more of it is needed")
+        raise UsageError(f"{name}: {len(result.items)} ids or names begin so; give more characters")
     return result
 
 
 _WITHIN = Parameter(
-    "within", Kind.DURATION, "in which time a queue is to be empty with the processes that are needed", "10m"
+    "within", Kind.DURATION, "time in which a queue should become empty with the processes that are needed", "10m"
 )
 NOUNS = (
     Noun(
@@ -191,7 +191,7 @@ NOUNS = (
     ),
     Noun(
         "errors",
-        "Groups of errors, the one that came last first",
+        "Error groups, latest error first",
         (SINCE, UNTIL, sort_by(tuple(ERROR_SORTS), "last"), REVERSE, LIMIT),
         GroupItem,
         _errors,
@@ -213,8 +213,8 @@ NOUNS = (
         _queues,
     ),
     Noun("queues", "A queue, with the tasks that have waited longest", (_WITHIN,), QueueItem, _queue, takes_name=True),
-    Noun("workers", "Workers, those first that are lost", (NAME, REVERSE, LIMIT), WorkerItem, _workers),
-    Noun("workers", "A worker; of a lost one what became of its tasks", (), WorkerItem, _worker, takes_name=True),
+    Noun("workers", "Workers, lost ones first", (NAME, REVERSE, LIMIT), WorkerItem, _workers),
+    Noun("workers", "A worker; if it is lost, with what became of its tasks", (), WorkerItem, _worker, takes_name=True),
     Noun(
         "schedules",
         "What celery beat should run, and whether it did; the worst first",
@@ -234,10 +234,10 @@ NOUNS = (
 )
 TAIL = Noun(
     "tail",
-    "What the fleet announces, from a cursor on; without one, the cursor of now",
+    "What the fleet announces, starting at a cursor; without one, the current cursor",
     (
         FILTER,
-        Parameter("cursor", Kind.TEXT, "where it goes on: that of the answer before, whichever server gave it"),
+        Parameter("cursor", Kind.TEXT, "the cursor of the previous answer, from any server"),
         Parameter("wait", Kind.DURATION, "how long to wait for something to come, at most 20s", "15s"),
     ),
     TailDocument,

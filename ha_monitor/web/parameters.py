@@ -132,7 +132,7 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
     except UnicodeDecodeError:
-        raise UsageError("the query is no UTF-8") from None
+        raise UsageError("the query is not UTF-8") from None
     except ValueError:
         raise UsageError(f"the query has more than {MOST_PARAMETERS} parameters") from None
     given: dict[str, str] = {}

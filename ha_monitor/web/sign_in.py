@@ -41,7 +41,7 @@ class SignIn:
         if self._user_header and is_proxy and request.headers.get(self._user_header, "").strip():
             return None
         if self._passwords is None:
-            return text(HTTPStatus.FORBIDDEN, "not signed in; ask for it by the address that signs people in\n")
+            return text(HTTPStatus.FORBIDDEN, "not signed in; use the address of the sign-in proxy\n")
         if is_proxy:
             address = self._behind(request.headers.get("x-forwarded-for", "")) or address
         result = self._passwords.check(request.headers.get("authorization"), address)

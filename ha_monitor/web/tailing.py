@@ -146,4 +146,4 @@ def _read(cursor: str, words: str, view: View) -> TailDocument:
 
 def _gap_item(gap: TailGap) -> GapItem:
     count = "events" if gap.missing is None else f"{gap.missing:,} event{'' if gap.missing == 1 else 's'}"
-    return GapItem(f"{count} that were gone before they could be read", time_or_null(gap.since), iso_time(gap.until))
+    return GapItem(f"{count} that were trimmed before they could be read", time_or_null(gap.since), iso_time(gap.until))

@@ -59,12 +59,12 @@ def test_a_wrong_password_is_reported_once(broker_url: str, store_url: str) -> N
         (
             "broker_url",
             lambda parts: parts._replace(netloc="u:hunter22@no-such-host.invalid"),
-            "nobody knows the name of this host (Name or service not known): correct broker.url",
+            "the name of this host cannot be resolved (Name or service not known): correct broker.url",
         ),
         (
             "store_url",
             lambda parts: parts._replace(netloc="u:hunter22@no-such-host.invalid"),
-            "nobody knows the name of this host (Name or service not known): correct store.url",
+            "the name of this host cannot be resolved (Name or service not known): correct store.url",
         ),
     ],
     ids=["an unknown vhost", "a database that there is not", "an unknown user", "no such broker", "no such store"],

@@ -67,8 +67,8 @@ def name_server(fleet: FleetBed) -> Iterator[None]:
                 "ha_monitor_store_url": "redis://no-host.example",
             },
             [
-                "nobody knows the name of this host (Name or service not known): correct broker.url",
-                "nobody knows the name of this host (Name or service not known): correct store.url",
+                "the name of this host cannot be resolved (Name or service not known): correct broker.url",
+                "the name of this host cannot be resolved (Name or service not known): correct store.url",
             ],
             id="hosts that there are not",
         ),

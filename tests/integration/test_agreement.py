@@ -156,6 +156,6 @@ def test_the_command_says_how_much_agrees(
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
     assert told == [
         "failed   records: task failed is not in ended-badly, though it ended badly",
-        "failed   records: 1 entries do not agree with the records of 4 tasks, so lists may lack or repeat these; "
+        "failed   records: 1 entries do not agree with the records of 4 tasks, so lists may miss or repeat them; "
         "please report it with the lines above",
     ]

@@ -118,7 +118,7 @@ def test_scheme_and_port_that_do_not_fit(certificates: list[Certificate], rabbit
     with PrivateRedis(options=options) as server:
         plain, amqp = server.port, rabbitmq.port
         for url, said, lasting in (
-            (f"redis://127.0.0.1:{amqp}/0", "what answers there is RabbitMQ, and no Redis: correct", True),
+            (f"redis://127.0.0.1:{amqp}/0", "RabbitMQ answers there, not Redis: correct", True),
             (f"rediss://127.0.0.1:{amqp}/0", "what answers there does not speak TLS (", True),
             (f"rediss://127.0.0.1:{plain}/0", "is not one for rediss://", False),
             (f"rediss://127.0.0.1:{tls}/0", "nobody trusted here signed it; set ", True),

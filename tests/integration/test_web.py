@@ -177,7 +177,7 @@ def test_errors_are_answers_too(pages: WebProcess) -> None:
         ("/names?sort=bad", 400, "sort = bad: expected one of failed"),
         ("/api/v1/nothing", 404, "there is nothing at /api/v1/nothing"),
         ("/api/v1/tasks/none", 404, "no task is known as none"),
-        ("/api/v1/tasks/a0000000", 400, "begin so; more of it is needed"),
+        ("/api/v1/tasks/a0000000", 400, "ids or names begin so; give more characters"),
         ("/api/v1/tasks?filter=colour%3Dred", 400, "colour: unknown field"),
         ("/api/v1/tasks?filter=%27", 400, "no closing quotation"),
         ("/../../etc/passwd", 404, "there is no page /../../etc/passwd"),
@@ -301,7 +301,7 @@ def test_the_tail_goes_on_over_a_restart(serve: Callable[..., WebProcess], store
     assert second.get(f"/api/v1/tail?cursor={later['cursor']}&wait=0s").json["lines"] == []
     Inside(store_url).redis.delete(Keys("ha-monitor", NODE).tail_wanted)
     (gap,) = second.get(f"/api/v1/tail?cursor={later['cursor']}&wait=0s&filter=runs%3D9").json["gaps"]
-    assert gap["what"] == "events that were gone before they could be read"
+    assert gap["what"] == "events that were trimmed before they could be read"
 
 
 def test_who_waits_for_the_tail_holds_up_nobody(pages: WebProcess) -> None:

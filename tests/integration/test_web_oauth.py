@@ -114,7 +114,7 @@ def test_nobody_gets_in_without_a_name(front: Front) -> None:
     """Given an oauth2-proxy that does not say who it is, nobody gets in, not by a name of their own either."""
     got = front.get("/", NAMELESS, X_Forwarded_User="ops", X_Auth_Request_User="ops")
 
-    assert (got.status, got.text) == (403, "not signed in; ask for it by the address that signs people in\n")
+    assert (got.status, got.text) == (403, "not signed in; use the address of the sign-in proxy\n")
 
 
 def test_nobody_gets_in_while_oauth2_proxy_does_not_answer(front: Front) -> None:

@@ -64,7 +64,7 @@ HANGS = "no answer within 3 s ({}): it hangs, the network drops what is sent, or
         (
             socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
             AMQP,
-            "nobody knows the name of this host (Name or service not known): correct broker.url",
+            "the name of this host cannot be resolved (Name or service not known): correct broker.url",
             True,
         ),
         (
@@ -125,15 +125,15 @@ HANGS = "no answer within 3 s ({}): it hangs, the network drops what is sent, or
         (
             RESET,
             AMQP,
-            "Connection reset by peer, at the first words: the port in broker.url may be one for TLS; then use "
+            "Connection reset by peer, right after connecting: the port in broker.url may be one for TLS; then use "
             "amqps:// instead of amqp://",
             False,
         ),
         (
             EOF,
             REDISS,
-            "EOF occurred in violation of protocol, at the first words: the port in store.url may be one without TLS; "
-            "then use redis:// instead of rediss://",
+            "EOF occurred in violation of protocol, right after connecting: the port in store.url may be one without "
+            "TLS; then use redis:// instead of rediss://",
             False,
         ),
         (TimeoutError("timed out"), AMQP, HANGS.format("broker.connect_timeout", "broker.url", "amqp"), False),
@@ -154,7 +154,7 @@ def test_why_a_service_cannot_be_reached(
     ("error", "service", "text", "lasting"),
     [
         (hiredis.ProtocolError('Protocol error, got "A" as reply type byte'), REDIS,
-         "what answers there is RabbitMQ, and no Redis: correct store.url", True),
+         "RabbitMQ answers there, not Redis: correct store.url", True),
         (redis.exceptions.InvalidResponse('Protocol error, got "\\x15" as reply type byte'), REDIS,
          "what answers there speaks TLS: use rediss:// instead of redis://", True),
         (redis.exceptions.InvalidResponse('Protocol error, got "H" as reply type byte'), REDIS,
@@ -162,8 +162,8 @@ def test_why_a_service_cannot_be_reached(
         (amqp.exceptions.UnexpectedFrame("Received frame_end 0x0a while expecting 0xce"), AMQP,
          "what answers there is no RabbitMQ (Received frame_end 0x0a while expecting 0xce): correct broker.url", True),
         (OSError("Server unexpectedly closed connection"), AMQP,
-         "Server unexpectedly closed connection, at the first words: the port in broker.url may be one for TLS; then "
-         "use amqps:// instead of amqp://", False),
+         "Server unexpectedly closed connection, right after connecting: the port in broker.url may be one for TLS; "
+         "then use amqps:// instead of amqp://", False),
         (redis.sentinel.MasterNotFoundError(
             "No master found for 'main' : Redis<ConnectionPool<Connection<h=1>>> - ConnectionError('Error 111')"),
          AMQP._replace(url="sentinel://h:1"),
@@ -219,12 +219,12 @@ def test_a_connection_that_worked_has_the_right_port(error: Exception, text: str
          "it takes no writes, since fewer replicas follow it than its min-replicas-to-write demands: start them, or "
          "lower that", False),
         (redis.exceptions.ResponseError("unknown command 'SCRIPT', with args beginning with: 'LOAD' '-- source"),
-         "Redis does not know the command SCRIPT: it is too old, or rename-command in its configuration took that "
-         "away; give it its name back", True),
+         "Redis does not know the command SCRIPT: it is too old, or rename-command in its configuration removed "
+         "it; restore its name", True),
         (redis.exceptions.ResponseError(
             f"Unknown Redis command called from script script: {'4' * 40}, on @user_script:7."),
-         "Redis does not know the command TIME: it is too old, or rename-command in its configuration took that away; "
-         "give it its name back", True),
+         "Redis does not know the command TIME: it is too old, or rename-command in its configuration removed it; "
+         "restore its name", True),
         (redis.exceptions.NoScriptError("No matching script. Please use EVAL."),
          "Redis has forgotten the scripts (NOSCRIPT), as after a restart; they are loaded again", False),
         (redis.exceptions.ResponseError("DB index is out of range"),

@@ -90,8 +90,8 @@ def test_a_worker_that_was_heard_from_once_is_nobody_s_problem() -> None:
 @pytest.mark.parametrize(
     ("had", "words"),
     [
-        (LostTasks(), "; it had no task that is known"),
-        (LostTasks(is_partial=True), "; not all open tasks were looked at for its own"),
+        (LostTasks(), "; it had no known task"),
+        (LostTasks(is_partial=True), "; not all open tasks were searched for its tasks"),
         (LostTasks(("1",), asked=1), " with 1 task: 1 being asked about"),
         (
             LostTasks(tuple("1234"), again=1, ended=1, orphaned=2),
@@ -277,7 +277,7 @@ def test_stuck_and_orphaned_tasks_are_told_of_by_name() -> None:
 
     assert (stuck.kind, stuck.summary) == ("task-stuck", "2 tasks of shop.pay are stuck")
     assert (stuck.workers, stuck.tasks) == ({"celery@a", "celery@b"}, ("t1", "t2"))
-    assert orphaned.summary == "1 task of shop.pay is orphaned: nobody has it any more"
+    assert orphaned.summary == "1 task of shop.pay is orphaned: no worker or queue has it any longer"
     assert (orphaned.command, orphaned.workers) == ("ha-monitor task t3", frozenset())
 
 
@@ -320,16 +320,16 @@ def instance(name: str, **changes: object) -> InstanceFacts:
         ),
         (
             {"instances": [instance("h/1", lag=61)]},
-            [("lag", "events are merged more than 60 s late by h/1: the answers are old")],
+            [("lag", "events are merged more than 60 s late by h/1: answers are outdated")],
         ),
         ({"memory": 0.89}, []),
         (
             {"memory": 0.93},
-            [("store", "Redis has used more than 90 % of its memory (maxmemory): then it takes no more")],
+            [("store", "Redis has used more than 90 % of its memory (maxmemory): when it is full, it refuses writes")],
         ),
         (
             {"failing_channels": ["mail"]},
-            [("channel-mail", "nobody is told by the channel mail: its messages are not taken")],
+            [("channel-mail", "channel mail takes no messages: nobody is notified through it")],
         ),
     ],
 )
@@ -382,8 +382,8 @@ def test_instances_at_two_brokers_that_should_be_one(hears: list[str], count: in
         (
             "monitor",
             "brokers",
-            "instances consume from two Redis, at r1:6379 and at r2:6379: what is sent to all that listen at one does "
-            "not reach the other, so that one record mixes two applications; give the instances of each broker a "
+            "instances consume from two Redis servers, at r1:6379 and at r2:6379: what is sent to all listeners of one "
+            "does not reach the other, so that one record mixes two applications; give the instances of each broker a "
             "node_id of their own",
         )
     ]

@@ -160,7 +160,7 @@ def test_the_line_has_what_a_person_needs(bed: Bed, one: Instance) -> None:
         "kind": "worker-lost",
         "severity": "page",
         "size": 1,
-        "summary": "celery@a is lost; it had no task that is known",
+        "summary": "celery@a is lost; it had no known task",
         "command": "ha-monitor workers celery@a",
         "level": "warning",
     }
@@ -646,7 +646,7 @@ def test_handlers_get_each_incident_once_in_the_fleet(bed: Bed) -> None:
         live(2, one, two)
 
     assert [(kind, text, task) for kind, _, text, task in calls.got] == [
-        ("opened", "celery@a is lost; it had no task that is known", None),
+        ("opened", "celery@a is lost; it had no known task", None),
         ("resolved", "celery@a", None),
     ]
     events = [line["event_id"] for instance in (one, two) for line in instance.output.lines if "incident" in line]

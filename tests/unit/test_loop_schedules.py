@@ -405,7 +405,7 @@ def test_what_was_learned_and_does_not_run_is_a_warning_and_is_forgotten(monkeyp
     (line,) = one.said("incident-opened")
     assert (line["kind"], line["key"], line["severity"]) == ("learned-missed", "shop.report", "warn")
     assert line["summary"] == (
-        "shop.report ran every 5m, and does not any more; nobody told that it should: 20 of the last 20 times between "
+        "shop.report ran every 5m, but no longer does; no source says that it should: 20 of the last 20 times between "
         "runs were about this. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten after 20m"
     )
     assert line["command"] == "ha-monitor schedules shop.report"

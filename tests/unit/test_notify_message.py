@@ -76,7 +76,7 @@ def test_an_end_says_how_long_it_lasted() -> None:
     """Given an incident that is over, the message says since when, and names no command."""
     assert lines_of(message(ended()))[:2] == [
         "resolved: worker celery@app3 is lost, 12 of its tasks are being asked for (shop)",
-        "over since 2025-11-25 19:45:40 UTC, lasted 2m0s",
+        "resolved at 2025-11-25 19:45:40 UTC, lasted 2m0s",
     ]
 
 
@@ -91,7 +91,7 @@ def test_several_are_counted_and_the_first_are_shown() -> None:
 
 def test_a_digest_says_that_it_is_one() -> None:
     """Given the last message of an hour, a person learns why the next one is late."""
-    assert lines_of(several(3)._replace(is_digest=True))[-1].endswith("this one is a digest, and the next is later)")
+    assert lines_of(several(3)._replace(is_digest=True))[-1].endswith("this is a digest, and the next one comes later)")
 
 
 def test_what_fires_and_what_is_over_are_counted_apart() -> None:

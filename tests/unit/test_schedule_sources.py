@@ -62,7 +62,7 @@ def test_all_kinds_of_schedules_are_read(version: str) -> None:
         "t.x()": "* 7 * * *",
     }
     assert {name: one.problem for name, one in found.items() if one.problem} == {
-        "schedule-small": "its period is less than a second, and Celery does not tell it",
+        "schedule-small": "its period is less than a second, which Celery does not report",
         "nosched": "it has no schedule",
     }
     assert {one.zone for one in found.values()} == {"Europe/Berlin"}
@@ -316,7 +316,7 @@ RULE_TEXT = (
     "byweekday: (MO, FR(+1)), byhour: [2, 14], byminute: None, bysecond: None>"
 )
 """As it tells another one: what a worker answers to `conf`."""
-NOT_READ = "rrule is not read: give its cron or every in [schedules]"
+NOT_READ = "rrule is not supported: set its cron or every in [schedules]"
 
 
 def test_a_rule_of_redbeat_is_named_with_what_to_do() -> None:
@@ -412,8 +412,8 @@ def test_the_configuration_is_read() -> None:
         ({"task": "t", "every": 0}, "every: expected a duration"),
         ({"task": "t", "every": float("nan")}, "every: expected a duration"),
         ({"task": "t", "every": 5, "timezone": "Mars/Base"}, "timezone: expected the name of a time zone"),
-        ({"grace": -1}, "grace: expected a duration of at most 30d"),
-        ({"must_end_within": "9999d"}, "must_end_within: expected a duration of at most 366d"),
+        ({"grace": -1}, "grace: expected a duration above 0 and up to 30d"),
+        ({"must_end_within": "9999d"}, "must_end_within: expected a duration above 0 and up to 366d"),
         ({"task": "x" * 201}, "task: expected at most 200 characters"),
     ],
 )
@@ -446,7 +446,7 @@ def test_what_is_known_is_written_for_editing() -> None:
         name: (one.task, one.timetable) for name, one in again.items()
     }.items()
     assert again[hostile.replace("\ud800", "\ufffd")].must_end_within == 7200
-    assert "# once 2026-11-28T02:00:00+00:00: only the application can say so" in text
+    assert "# once 2026-11-28T02:00:00+00:00: can be defined only in the application" in text
 
 
 def test_the_best_source_says_when() -> None:
@@ -478,7 +478,7 @@ def test_a_table_may_add_to_what_workers_tell() -> None:
     assert [one.must_end_within for one in merged(conf.values(), [added])] == [9.0, None]
     assert [(one.name, one.grace) for one in merged(conf.values(), [other])] == [("a", 5.0), ("b", None)]
     assert [(one.timetable, one.problem) for one in merged(conf.values(), [read])][1] == ("every 30s", "")
-    assert [one.problem for one in merged([added])] == ["neither cron nor every is set, and no worker tells it"]
+    assert [one.problem for one in merged([added])] == ["neither cron nor every is set, and no worker defines it"]
 
 
 def test_two_applications_may_have_the_same_names() -> None:

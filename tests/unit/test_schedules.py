@@ -259,7 +259,7 @@ def test_a_new_entry_is_not_missed_at_once() -> None:
     fleet = Fleet(defined(timetable="*/20 * * * *"), since=MONDAY - MINUTE)
 
     assert fleet.states([MONDAY + 5 * MINUTE]) == ["not known"]
-    assert fleet.one(MONDAY + 5 * MINUTE).why == "it was new then, and beat may not have known it yet"
+    assert fleet.one(MONDAY + 5 * MINUTE).why == "it was still new, and beat may not have known it yet"
     assert fleet.states([MONDAY + 23 * MINUTE]) == ["missed"]
 
 
@@ -383,7 +383,7 @@ def test_a_call_by_hand_may_be_beat_that_waited() -> None:
 
     assert fleet.states(hours(10.09, 10.5)) == ["on time", "not known"]
     assert fleet.one(MONDAY + 10.6 * HOUR).why == (
-        "the task is also called by hand, and nothing tells which run is of beat"
+        "the task is also called by hand, and no event says which run beat sent"
     )
 
 

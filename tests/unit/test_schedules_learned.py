@@ -110,7 +110,7 @@ def test_what_is_learned_is_listed_as_such_and_proposed(
     assert "learned" in capsys.readouterr()[0].splitlines()[1].split("\t")
     assert main(["schedules", "shop.nightly"]) == ExitStatus.OK
     told = capsys.readouterr()[0]
-    assert "nobody told it: 19 of the last 19 times between runs were about this" in " ".join(told.split())
+    assert "no source defines it: 19 of the last 19 times between runs were about this" in " ".join(told.split())
     assert main(["schedules"]) == ExitStatus.OK
     assert "the configuration; what was learned from runs" in " ".join("".join(capsys.readouterr()).split())
     for words in (["--learned"], ["-o", "toml"]):

@@ -197,7 +197,7 @@ def test_a_name_with_more_tasks_than_are_kept_is_told() -> None:
 def test_names_for_which_there_was_no_room() -> None:
     """Given as many names as are kept, whoever asks for others is told that they may be missing."""
     many = Asked(*(task(f"t{number}", name=f"n{number}") for number in range(2000)))
-    gap = Gap("tasks of names beyond the first 2000 that were heard of", 0, 0)
+    gap = Gap("tasks of names beyond the first 2000 that were seen", 0, 0)
 
     assert find(many).gaps == [gap]
     assert find(many, "name=other").gaps == [gap]
@@ -231,7 +231,7 @@ def test_details_that_are_not_kept_any_more_may_match() -> None:
     asked = Asked(task("r"), task("s", root_id=None, shrunk=True))
 
     assert [gap.what for gap in find(asked, "task_id=r,s", "arg~x").gaps] == [
-        "1 task whose arguments, root and parent are not kept any more (store.detail_ttl)"
+        "1 task whose arguments, root and parent are no longer kept (store.detail_ttl)"
     ]
     assert find(asked, "name=shop.pay").gaps == []
 

@@ -71,7 +71,7 @@ def test_a_record_of_an_earlier_version() -> None:
         (State.RECEIVED, {}, "celery@a has had it for 59s, and has not started it."),
         (State.STARTED, {}, "It has been running for 58s on celery@a."),
         (State.RETRY, {}, "It waits for its next attempt."),
-        (State.UNKNOWN, {}, "Nothing but custom events is known of it."),
+        (State.UNKNOWN, {}, "Only custom events of it are known."),
     ],
 )
 def test_what_an_open_task_waits_for(state: State, changes: dict[str, Any], said: str) -> None:
@@ -85,7 +85,9 @@ def test_what_is_noteworthy() -> None:
     assert remarks_on(task(runs=3, retries=1), NOW) == [
         "It was started 1 more time than it was retried: delivered again."
     ]
-    assert remarks_on(task(reconciled=True), NOW) == ["Its end is from the result backend: the event of it never came."]
+    assert remarks_on(task(reconciled=True), NOW) == [
+        "Its end is from the result backend: its last event never arrived."
+    ]
     assert remarks_on(task(complete=False), NOW) == ["Some of its events never came, or are too old to be kept."]
     assert remarks_on(task(), NOW) == []
 

@@ -133,7 +133,7 @@ def test_what_was_missed_is_said(call: Call, monkeypatch: pytest.MonkeyPatch) ->
 
     _, out, err = call("tail", "-o", "ids")
     assert out == f"{ID}\n"
-    assert re.search(r"^ha-monitor: may lack 1,200 events between 20.* and 20.*: they were gone before", err, re.M)
+    assert re.search(r"^ha-monitor: may lack 1,200 events between 20.* and 20.*: they were trimmed before", err, re.M)
     assert re.search(r"^ha-monitor: may lack events before 20", err, re.M)
     assert "may lack 1 event between" in err
 

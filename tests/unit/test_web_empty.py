@@ -17,7 +17,7 @@ def test_the_page_says_why_nothing_is_known_to_be_wrong() -> None:
         html = shown(noun, of)
         (said,) = re.findall(r'<p class="problem attend">.*?</p>', html, re.DOTALL)
         assert "Not judged at the moment" in html
-        assert "not known: what is wrong, since nothing is judged before the leader has listened for" in said
+        assert "not known: problems: nothing is judged until the leader has listened for" in said
     (fine,) = re.findall(r'<p class="fine">.*?</p>', shown("problems", view()), re.DOTALL)
     assert text(f"<main>{fine}").startswith("That is what 1 of 1 instance sees, merged")
 
@@ -28,8 +28,8 @@ def test_a_page_that_nobody_ever_wrote_for_says_no_time() -> None:
     never, gone = view(instances=[]), view(instances=[instance(lease_left=-1.0, silent=60.0)])
 
     assert text(shown("problems", never)).startswith(
-        "1 problem now and what was over within the last hour Monitor no instance of the monitor runs: nobody sees "
-        "what is wrong. since when is not known"
+        "1 problem now and what was over within the last hour Monitor no instance of the monitor runs: nobody can "
+        "see problems. since when is not known"
     )
     assert text(shown("problems", gone)).startswith("1 problem · since 05:53:0")
 

@@ -56,7 +56,7 @@ def test_the_same_question_with_other_values_is_a_url() -> None:
         ("bad=1", "bad: unknown parameter; it takes filter, since, until, sort, reverse, limit, after"),
         ("limit=1&limit=2", "limit: expected once"),
         ("filter='a", "'a: no closing quotation"),
-        ("filter=%FF", "the query is no UTF-8"),
+        ("filter=%FF", "the query is not UTF-8"),
         ("filter=" + "x" * (LONGEST_VALUE + 1), f"filter: longer than {LONGEST_VALUE} characters"),
         ("x" * (LONGEST_QUERY + 1), f"the query is longer than {LONGEST_QUERY} characters"),
         ("&".join(f"p{number}=1" for number in range(40)), "the query has more than 32 parameters"),

@@ -140,7 +140,7 @@ def test_what_the_list_may_lack_is_said() -> None:
     assert "No schedule is known" in nothing
     assert "May lack: schedules that the workers know: none was asked yet." in nothing
     unjudged = text(shown("schedules", view(ScheduleChanges(), instances=[instance(judged=0.0)])))
-    assert "schedules, since they are known once the leader has listened for workers.lost_after." in unjudged
+    assert "schedules: they are known only once the leader has listened for workers.lost_after." in unjudged
 
 
 def test_one_schedule_says_why_and_what_came_of_its_due_times() -> None:

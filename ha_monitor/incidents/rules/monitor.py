@@ -35,18 +35,19 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
         yield _of_fleet("consuming", f"{which} Celery's events", len(idle))
     late = [one for one in alive if one.is_consuming and one.lag > LAGGING]
     if late:
-        said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: the answers are old"
+        said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: answers are outdated"
         yield _of_fleet("lag", said, len(late))
     if apart := next((pair for pair in combinations(alive, 2) if _are_apart(*pair)), None):
         one, other = sorted(visible(instance.broker) for instance in apart)
         yield Sighting("monitor", "brokers", apart_text(one, other), command="ha-monitor check --online")
     if facts.memory is not None and facts.memory >= FULL:
         said = (
-            f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): then it takes no more"
+            f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): when it is "
+            "full, it refuses writes"
         )
         yield _of_fleet("store", said, 1)
     for name in facts.failing_channels:
-        said = f"nobody is told by the channel {name}: its messages are not taken"
+        said = f"channel {name} takes no messages: nobody is notified through it"
         yield Sighting("monitor", f"channel-{name}", said, command=f"ha-monitor notify test {name}")
 
 

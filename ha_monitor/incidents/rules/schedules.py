@@ -17,7 +17,7 @@ MOST_NAMED = 100
 _HOW = {
     ScheduleState.FAILED: "failed at its last due time",
     ScheduleState.OVERRAN: "did not end in time",
-    ScheduleState.SKIPPED: "was not begun at its last due time: it expired in its queue",
+    ScheduleState.SKIPPED: "was not started at its last due time: it expired in its queue",
 }
 
 
@@ -49,8 +49,8 @@ def learned_missed(facts: Facts) -> Iterator[Sighting]:
         if explained and not facts.is_open("learned-missed", definition.name):
             continue
         said = (
-            f"{visible(definition.task)} ran {definition.timetable}, and does not any more; nobody told that it "
-            f"should: {definition.basis}. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten "
+            f"{visible(definition.task)} ran {definition.timetable}, but no longer does; no source says that "
+            f"it should: {definition.basis}. Unless it is confirmed (ha-monitor schedules --learned), it is forgotten "
             f"after {exact_duration(warns_for(one.period or 0.0))}"
         )
         yield _sighting("learned-missed", one, said)

@@ -19,7 +19,7 @@ def task_stuck(facts: Facts) -> Iterator[Sighting]:
 
 def task_orphaned(facts: Facts) -> Iterator[Sighting]:
     """As confirmed by the leader."""
-    yield from _sightings("task-orphaned", "orphaned: nobody has them any more", facts.orphaned)
+    yield from _sightings("task-orphaned", "orphaned: no worker or queue has them any longer", facts.orphaned)
 
 
 def poison_task(facts: Facts) -> Iterator[Sighting]:

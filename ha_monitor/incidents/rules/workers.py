@@ -42,7 +42,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
 def what_became(had: LostTasks) -> str:
     """The same in words, to follow the name of who is lost."""
     if not had.ids:
-        return "; not all open tasks were looked at for its own" if had.is_partial else "; it had no task that is known"
+        return "; not all open tasks were searched for its tasks" if had.is_partial else "; it had no known task"
     parts = [
         f"{number:,} {word}"
         for number, word in (

@@ -26,10 +26,10 @@ def page(view: View, _asked: Parameters) -> Page:
         "depth": fleet.queue.depth,
         "queue": fleet.queue.name,
         "counts": [
-            ("announcements that wait", fleet.waiting_announcements, False),
-            ("handlers to be called again", fleet.handler_retries, False),
+            ("waiting announcements", fleet.waiting_announcements, False),
+            ("handler retries", fleet.handler_retries, False),
             ("dead letters", fleet.dead_letters, True),
-            ("refused events, samples", fleet.rejected, True),
+            ("refused events (samples)", fleet.rejected, True),
             ("take-overs", fleet.takeovers, False),
             ("stuck tasks", fleet.stuck_tasks, True),
             ("orphaned tasks", fleet.orphaned_tasks, True),

@@ -77,7 +77,7 @@ def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
 
 def _running(found: Running | None) -> dict[str, Any]:
     if found is None:
-        return _number("running", "workers", UNKNOWN, "not known of all workers")
+        return _number("running", "workers", UNKNOWN, "not known for all workers")
     return _number(
         "running", "tasks", count(found.tasks), f"on {plural(found.workers, 'worker')}", filter="state=STARTED"
     )

@@ -43,7 +43,7 @@ def page(view: View, asked: Parameters) -> Page:
     if not found.items:
         raise NotThere(
             f"no task has the id {asked.name}, and none of those that are listed begins so: "
-            "it was never heard of, or is not kept any more"
+            "no event of it was received, or it is no longer kept"
         )
     if len(found.items) > 1:
         rows = [task_row(one.task, now) for one in found.items]
