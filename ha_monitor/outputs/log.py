@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -44,6 +44,17 @@ class Threshold:
             self.level = level
 
 
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of a value in which each text is changed, also in lists and mappings."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_each_text(key, change): _each_text(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_each_text(inner, change) for inner in value]
+    return value
+
+
 def _level_of(method: str) -> str:
     return {"exception": "error", "critical": "error", "warn": "warning"}.get(method, method)
 
@@ -78,7 +89,7 @@ def make_logger(
             "event": fields.pop("event"),
             **identity._asdict(),
         }
-        rest = {key: printable(scrub(value)) if isinstance(value, str) else value for key, value in fields.items()}
+        rest = {key: _each_text(value, lambda text: printable(scrub(text))) for key, value in fields.items()}
         return {**head, **rest, **head}
 
     def rendered(_logger: Any, _method: str, fields: Fields) -> tuple[tuple[Line], dict[str, Any]]:
