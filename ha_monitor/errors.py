@@ -96,3 +96,9 @@ def reason_of(error: BaseException) -> str:
     # A text of megabytes is not searched to the end; secrets are masked before the text is truncated.
     text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
     return visible(text)[:300] or type(error).__name__
+
+
+def class_and_reason(error: BaseException) -> str:
+    """An exception of unexpected code, such as `TimeoutError: no answer`; only `TimeoutError` if it has no text."""
+    name, reason = type(error).__name__, reason_of(error)
+    return name if reason == name else f"{name}: {reason}"

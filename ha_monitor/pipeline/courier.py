@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import reason_of
+from ha_monitor.errors import class_and_reason
 from ha_monitor.notify.channel import Channel, Deadline, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.message import Message
 from ha_monitor.pipeline.backoff import Backoff
@@ -102,7 +102,7 @@ class Courier:
         except ThreadUnavailable as failure:
             error = TryAgain(str(failure))
         except Exception as failure:  # unexpected, from a library: only this channel is affected
-            error = TryAgain(f"{type(failure).__name__}: {reason_of(failure)}", maybe_taken=True)
+            error = TryAgain(class_and_reason(failure), maybe_taken=True)
         if error is None:
             self._backoff.succeeded()
         elif isinstance(error, Refused):
