@@ -15,10 +15,12 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.text import printable
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.output import Line, Output
-from ha_monitor.text.visible import visible_json
+from ha_monitor.text.visible import cut, visible_json
 
 Fields = MutableMapping[str, Any]
 Logger = structlog.typing.FilteringBoundLogger
+_READ, _KEPT = 8000, 1000
+"""Characters of a library's message that are searched for secrets, and that are written at most."""
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
     LogLevel.INFO: logging.INFO,
@@ -121,13 +123,17 @@ class _OutputLogger:
 class LibraryHandler(logging.Handler):
     """Forwards log messages of libraries to the program's log."""
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: Logger, scrub: Callable[[str], str]) -> None:
+        """:param scrub: masks passwords in a text."""
         super().__init__(logging.WARNING)
         self._logger = logger
+        self._scrub = scrub
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
         except Exception:
             text = str(record.msg)
-        self._logger.warning("library-message", library=record.name, message=text[:1000])
+        # A text of megabytes is not searched to the end; secrets are masked before the text is truncated.
+        message = cut(self._scrub(cut(text, _READ)), _KEPT)
+        self._logger.warning("library-message", library=record.name, message=message)
