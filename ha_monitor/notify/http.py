@@ -203,4 +203,4 @@ def _good(answer: Answer, url: str) -> Answer:
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
     if status in _LATER or status >= 500:
         raise TryAgain(text)
-    raise Refused(text)
+    raise Refused(text, status=status)
