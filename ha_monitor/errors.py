@@ -14,7 +14,7 @@ program decides by the class alone:
 
 from __future__ import annotations
 
-from ha_monitor.text.visible import visible
+from ha_monitor.text.visible import cut, visible
 
 _READ = 4000
 """Characters that are read of the text of a library's exception."""
@@ -82,9 +82,12 @@ class ServiceMissing(HaMonitorError):
     """A command that the demo needs is not installed on this machine."""
 
 
-def reason_of(error: BaseException) -> str:
-    """The text of a library's exception, escaped and without known patterns of secrets, as one line of at most 300
-    characters; the name of its class if it has no text.
+def reason_of(error: BaseException, most: int = 300) -> str:
+    """The text of a library's exception, escaped and without known patterns of secrets, as one line; the name of its
+    class if it has no text.
+
+    :param most: characters. A longer text is cut, with a mark, so that the log can mask the beginning of a configured
+        password there.
     """
     try:
         text = str(error)
@@ -94,5 +97,11 @@ def reason_of(error: BaseException) -> str:
     from ha_monitor.text.secrets import BY_LOOKS  # noqa: PLC0415
 
     # A text of megabytes is not searched to the end; secrets are masked before the text is truncated.
-    text = BY_LOOKS.hide(" ".join(text[:_READ].split()))
-    return visible(text)[:300] or type(error).__name__
+    text = BY_LOOKS.hide(" ".join(cut(text, _READ).split()))
+    return cut(visible(text), most) or type(error).__name__
+
+
+def class_and_reason(error: BaseException) -> str:
+    """An exception of unexpected code, such as `TimeoutError: no answer`; only `TimeoutError` if it has no text."""
+    name, reason = type(error).__name__, reason_of(error)
+    return name if reason == name else f"{name}: {reason}"

@@ -96,12 +96,13 @@ class Service:
         self._output = make_output(output, environment, clock)
         self._render = make_renderer(config.log.format, output, environment)
         self._threshold = Threshold(config.log.level)
+        self._scrub = Scrubber(config)
         self.logger = make_logger(
             output=self._output,
             identity=self._identity,
             clock=clock,
             threshold=self._threshold,
-            scrub=Scrubber(config),
+            scrub=self._scrub,
             render=self._render,
         )
         stats = Stats()
@@ -162,7 +163,7 @@ class Service:
         for number in (signal.SIGUSR2, signal.SIGALRM):  # by default, these would end the process silently
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.pipeline.reload())
-        logging.basicConfig(handlers=[LibraryHandler(self.logger)], level=logging.WARNING, force=True)
+        logging.basicConfig(handlers=[LibraryHandler(self.logger, self._scrub)], level=logging.WARNING, force=True)
         self.logger.info("instance-started", version=__version__, python=sys.version.split()[0])
         if self.http is not None:
             self.http.start()

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import HaMonitorError, reason_of
+from ha_monitor.errors import HaMonitorError, class_and_reason, reason_of
 
 AGAIN_AFTER = 10.0
 """Seconds until a thread that could not be started, or that failed, is started again."""
@@ -101,7 +101,7 @@ class Threads:
             work()
         except Exception as error:  # unexpected: the loop continues without what this thread does
             self._not_before[name] = self._clock.monotonic() + AGAIN_AFTER
-            self._trouble(name, f"{type(error).__name__}: {reason_of(error)}")
+            self._trouble(name, class_and_reason(error))
 
 
 class ServiceThread:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 from ha_monitor.broker.asking import asking, wait_while_blocked
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Broker
-from ha_monitor.errors import BrokerBlocked, HaMonitorError, reason_of
+from ha_monitor.errors import BrokerBlocked, HaMonitorError, class_and_reason
 from ha_monitor.threads import Threads
 
 ANSWER_TIMEOUT = 2.0
@@ -183,7 +183,7 @@ class WorkerBroadcast:
         except HaMonitorError as error:
             problem = str(error)
         except Exception as error:  # unexpected, from a library: the next connection tries again
-            problem = f"{type(error).__name__}: {reason_of(error)}"
+            problem = class_and_reason(error)
         self.asked_at = began
         self._end_alarm()
         if problem is not None and problem != self._problem:

@@ -56,7 +56,7 @@ def _values(options: argparse.Namespace) -> ExitStatus:
     """
     from ha_monitor.cli.answers import store_of
     from ha_monitor.errors import HaMonitorError
-    from ha_monitor.query.language import quoted
+    from ha_monitor.text.patterns import quoted
     from ha_monitor.text.visible import visible
 
     signal.signal(signal.SIGALRM, _give_up)

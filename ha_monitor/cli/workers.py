@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
 def _write_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
     """Write the open tasks of a worker, and those that ended badly there."""
     from ha_monitor.cli import tasks
-    from ha_monitor.query.language import quoted
+    from ha_monitor.text.patterns import quoted
 
     _write_left(one, options)
     worker = f"worker={quoted(one.entry.name)}"

@@ -9,10 +9,15 @@ from urllib.parse import unquote
 from ha_monitor.config.notify import secret_texts
 from ha_monitor.config.schema import Config
 from ha_monitor.text.grammar import HIDDEN
+from ha_monitor.text.visible import CUT_MARK
 
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
+_LEAST_BEGINNING = 3
+"""Characters. A shorter beginning of a password would mask the end of ordinary words."""
+_MOST_CUTS = 8
+"""Places where a text was cut that are looked at, from its end."""
 _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORECASE)
 
 
@@ -55,7 +60,20 @@ class Scrubber:
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
+        if CUT_MARK in text:
+            *before, last = text.rsplit(CUT_MARK, _MOST_CUTS)
+            text = CUT_MARK.join([*map(self._without_beginning, before), last])
         return mask_url(text)
+
+    def _without_beginning(self, text: str) -> str:
+        """The text, which was cut at its end, without the beginning of a password there."""
+        lengths = [
+            length
+            for secret in self._secrets
+            for length in range(_LEAST_BEGINNING, len(secret))
+            if text.endswith(secret[:length])
+        ]
+        return text[: len(text) - max(lengths)] + HIDDEN if lengths else text
 
 
 def _secrets_in(options: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ha_monitor.errors import reason_of
+from ha_monitor.errors import class_and_reason
 from ha_monitor.events.body import MAX_BODY, SMALL_BODY, check_size, decompressed, lenient_json
 from ha_monitor.events.facts import LATEST_TIME, BadEvent, Fact, FactBuilder, usable_time
 from ha_monitor.events.message_pack import json_of
@@ -128,7 +128,7 @@ class Decoder:
                 except (ValueError, TypeError, OverflowError, ArithmeticError, RecursionError) as error:
                     # An unexpected value, such as a number of more than MessagePack's 64 bits.
                     if self._keeps_another(batch):
-                        reason = f"{type(error).__name__}: {reason_of(error)}"
+                        reason = class_and_reason(error)
                         batch.rejected.append(Rejected(reason, self._sample(event)))
 
     @staticmethod

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from enum import StrEnum
 from typing import Any
 
-from ha_monitor.errors import reason_of
+from ha_monitor.errors import class_and_reason
 from ha_monitor.http.addresses import shown
 
 PLACES = 64
@@ -141,7 +141,7 @@ class Connections:
         except CLIENT_IS_GONE:
             pass
         except Exception as error:
-            self._unforeseen(f"{type(error).__name__}: {reason_of(error)}")
+            self._unforeseen(class_and_reason(error))
         finally:
             if writer is not None:
                 with suppress(OSError):  # already closed after an orderly end
@@ -169,5 +169,5 @@ class Connections:
 def _said(context: dict[str, Any]) -> str:
     error = context.get("exception")
     with suppress(Exception):
-        return str(context["message"]) + (f": {type(error).__name__}: {reason_of(error)}" if error is not None else "")
+        return str(context["message"]) + (f": {class_and_reason(error)}" if error is not None else "")
     return "an error in asyncio"

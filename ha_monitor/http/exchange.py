@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
-from ha_monitor.errors import reason_of
+from ha_monitor.errors import class_and_reason
 
 LONGEST_HEAD = 16384
 """Bytes of the request line and the header fields."""
@@ -108,7 +108,7 @@ async def _answered(
     try:
         return await answer(request)
     except Exception as error:
-        unforeseen(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
+        unforeseen(f"{request.path[:100]}: {class_and_reason(error)}")
         return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log\n")
 
 

@@ -46,5 +46,7 @@ def names_of(names: Sequence[str], most: int = 2) -> str:
 
 
 def command_of(*words: str) -> str:
-    """A command that a person can copy, whatever characters its words contain."""
+    """A command that a person can copy, whatever characters its words contain. In a word that is a pattern, the caller
+    escapes names with `quoted`.
+    """
     return " ".join(["ha-monitor", *(quote(visible(word)) for word in words)])

@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import reason_of
+from ha_monitor.errors import class_and_reason
 from ha_monitor.threads import CallThread, ThreadUnavailable
 
 FRESH = 0.5
@@ -60,7 +60,7 @@ class Guarded(Collector):
         try:
             yield from self._collector.collect()
         except Exception as error:
-            self._broken(f"{self._collector}: {type(error).__name__}: {reason_of(error)}")
+            self._broken(f"{self._collector}: {class_and_reason(error)}")
 
 
 class Labelled(Collector):
@@ -153,7 +153,7 @@ class Scrapes:
         try:
             return self._text.pieces(now, openmetrics=content_type.startswith(OPENMETRICS))
         except Exception as error:
-            self._broken(f"{self._text}: {type(error).__name__}: {reason_of(error)}")
+            self._broken(f"{self._text}: {class_and_reason(error)}")
             return []
 
 
@@ -202,5 +202,5 @@ def _writes(family: Metric, encode: Encode) -> str | None:
     try:
         encode(_Families([family]))
     except Exception as error:
-        return f"{type(error).__name__}: {reason_of(error)}"
+        return class_and_reason(error)
     return None

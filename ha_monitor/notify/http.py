@@ -199,8 +199,8 @@ def _good(answer: Answer, url: str) -> Answer:
         raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: configure the final URL")
     # Before it is truncated: a piece of a secret would not be found.
     said = without_rest(url, answer.body.decode("utf-8", "replace"))
-    said = reason_of(ValueError(said))[:SHOWN] if said else ""
+    said = reason_of(ValueError(said), SHOWN) if said else ""
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
     if status in _LATER or status >= 500:
         raise TryAgain(text)
-    raise Refused(text)
+    raise Refused(text, status=status)

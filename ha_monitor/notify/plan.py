@@ -5,6 +5,7 @@ leader reaches the same result.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
@@ -40,6 +41,11 @@ class Pace(NamedTuple):
     """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it."""
 
 
+Refusal = tuple[str, str, Phase]
+"""Channel, id of the incident, and the phase that the refused message was about."""
+_NO_REFUSALS: Mapping[Refusal, float] = MappingProxyType({})
+
+
 class Plan(NamedTuple):
     """What to do now."""
 
@@ -69,12 +75,15 @@ def plan(
     token: int,
     *,
     held: frozenset[str] = frozenset(),
+    refused: Mapping[Refusal, float] = _NO_REFUSALS,
 ) -> Plan:
     """What is due at `book.now`.
 
     :param paces: of all channels, by name.
     :param token: fencing token of this instance.
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
+    :param refused: what channels refused, with the seconds for which it is not tried again. After them, it is due after
+        everything that was not refused.
     """
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
@@ -88,7 +97,8 @@ def plan(
         due = [
             found
             for one in by_channel[name]
-            if (
+            if refused.get((name, one.id, one.phase), 0.0) <= 0
+            and (
                 found := _due(
                     *(one, name, pace, book, made.noted),
                     hidden=_is_silenced(one, book.now) or one.cause in heard,
@@ -98,7 +108,8 @@ def plan(
         ]
         if name in busy:
             continue
-        if (message := _message(name, pace, _in_groups(name, pace, due, incidents, book), book, token)) is not None:
+        groups = _in_groups(name, pace, due, incidents, book)
+        if (message := _message(name, pace, groups, book, token, refused=refused)) is not None:
             made.messages.append(message)
     return made
 
@@ -219,12 +230,15 @@ def _in_groups(
     return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
 
 
-def _message(channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int) -> Claim | None:
+def _message(
+    channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int, *, refused: Mapping[Refusal, float]
+) -> Claim | None:
     if not groups:
         return None
     chosen, is_digest = groups[0], False
     if pace.most_an_hour is None:
         chosen = [one for group in groups for one in group]
+        chosen.sort(key=lambda one: (channel, one.part.incident, one.part.phase) in refused)
     else:
         taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
         left = pace.most_an_hour - taken

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from ha_monitor.config.places import HANDLERS
-from ha_monitor.errors import ConfigurationError, reason_of
+from ha_monitor.errors import ConfigurationError, class_and_reason
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable
 from ha_monitor.handling import ATTRIBUTE
@@ -58,13 +58,15 @@ def load_handlers(modules: Sequence[str]) -> list[Handler]:
         try:
             module = importlib.import_module(name)
         except BaseException as error:
-            raise ConfigurationError(f"handlers.modules: {name} cannot be imported: {_reason(error)}") from None
+            raise ConfigurationError(
+                f"handlers.modules: {name} cannot be imported: {class_and_reason(error)}"
+            ) from None
         try:
             own = _handlers_of(name, module)
         except ConfigurationError:
             raise
         except BaseException as error:
-            raise ConfigurationError(f"handlers.modules: {name} cannot be used: {_reason(error)}") from None
+            raise ConfigurationError(f"handlers.modules: {name} cannot be used: {class_and_reason(error)}") from None
         if not own:
             raise ConfigurationError(f'handlers.modules: {name} has no handler; mark one with @on("task-failed")')
         for handler in own:
@@ -121,12 +123,6 @@ def _is_deferred(function: Callable[..., object]) -> bool:
         inspect.iscoroutinefunction(one) or inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one)
         for one in (function, type(function).__call__)
     )
-
-
-def _reason(error: BaseException) -> str:
-    """What was raised, in one line."""
-    kind, text = type(error).__name__, reason_of(error)
-    return kind if text == kind else f"{kind}: {text}"
 
 
 class HandlerCode:
@@ -202,11 +198,12 @@ class Handlers:
 
 
 def _text_of(error: BaseException) -> str:
+    name = type(error).__name__
     try:
         text = str(error)
     except BaseException:  # from the user's own __str__
         text = "no text available"
-    return f"{type(error).__name__}: {text}"
+    return f"{name}: {text}" if text.strip() else name
 
 
 def _traceback_of(error: BaseException) -> str:

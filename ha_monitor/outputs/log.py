@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,12 @@ from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.text import printable
 from ha_monitor.outputs.line import Identity, iso_time
 from ha_monitor.outputs.output import Line, Output
-from ha_monitor.text.visible import visible_json
+from ha_monitor.text.visible import cut, visible_json
 
 Fields = MutableMapping[str, Any]
 Logger = structlog.typing.FilteringBoundLogger
+_READ, _KEPT = 8000, 1000
+"""Characters of a library's message that are searched for secrets, and that are written at most."""
 _LEVELS = {
     LogLevel.DEBUG: logging.DEBUG,
     LogLevel.INFO: logging.INFO,
@@ -42,6 +44,17 @@ class Threshold:
             yield
         finally:
             self.level = level
+
+
+def _each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of a value in which each text is changed, also in lists and mappings."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_each_text(key, change): _each_text(inner, change) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_each_text(inner, change) for inner in value]
+    return value
 
 
 def _level_of(method: str) -> str:
@@ -78,7 +91,7 @@ def make_logger(
             "event": fields.pop("event"),
             **identity._asdict(),
         }
-        rest = {key: printable(scrub(value)) if isinstance(value, str) else value for key, value in fields.items()}
+        rest = {key: _each_text(value, lambda text: printable(scrub(text))) for key, value in fields.items()}
         return {**head, **rest, **head}
 
     def rendered(_logger: Any, _method: str, fields: Fields) -> tuple[tuple[Line], dict[str, Any]]:
@@ -110,13 +123,17 @@ class _OutputLogger:
 class LibraryHandler(logging.Handler):
     """Forwards log messages of libraries to the program's log."""
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: Logger, scrub: Callable[[str], str]) -> None:
+        """:param scrub: masks passwords in a text."""
         super().__init__(logging.WARNING)
         self._logger = logger
+        self._scrub = scrub
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = record.getMessage()
         except Exception:
             text = str(record.msg)
-        self._logger.warning("library-message", library=record.name, message=text[:1000])
+        # A text of megabytes is not searched to the end; secrets are masked before the text is truncated.
+        message = cut(self._scrub(cut(text, _READ)), _KEPT)
+        self._logger.warning("library-message", library=record.name, message=message)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ha_monitor.backend.results import Result
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
-from ha_monitor.errors import BrokerBlocked, HaMonitorError, reason_of
+from ha_monitor.errors import BrokerBlocked, HaMonitorError, class_and_reason
 from ha_monitor.pipeline.evaluation import Evaluation, evaluate
 from ha_monitor.store.results import Candidate, Candidates
 from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
@@ -94,7 +94,7 @@ class Investigator:
         except HaMonitorError as error:
             evaluations, problem = [], str(error)
         except Exception as error:  # unexpected, from a library: the loop waits for a result
-            evaluations, problem = [], f"{type(error).__name__}: {reason_of(error)}"
+            evaluations, problem = [], class_and_reason(error)
         answered = self._clock.monotonic()
         at = candidates.at + int((answered - began) * 1000) + 1
         return Findings(at, answered, evaluations, problem, unreadable)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ha_monitor.errors import HaMonitorError, reason_of
+from ha_monitor.errors import HaMonitorError, class_and_reason
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import QueueFacts
 from ha_monitor.incidents.gather import Gatherer, Reader, View
@@ -126,7 +126,7 @@ class Looker:
             return Looked(NOTHING, problem=str(error))
         except Exception as error:  # unexpected, because of data in the store: the loop waits for a result
             self._disconnect()
-            return Looked(NOTHING, problem=f"{type(error).__name__}: {reason_of(error)}")
+            return Looked(NOTHING, problem=class_and_reason(error))
         return Looked(
             changes,
             incidents,

@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
-from ha_monitor.notify.channel import LONGEST, Channel, TryAgain
+from ha_monitor.notify.channel import LONGEST, Channel, MessageRefused, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, believed_to_fire, plan
+from ha_monitor.notify.plan import Pace, Refusal, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.courier import Courier, Outcome
+from ha_monitor.pipeline.courier import REFUSED_PAUSE, Courier, Outcome
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
@@ -100,6 +100,8 @@ class NotificationsDuty:
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
+        self._refused: dict[Refusal, Schedule] = {}
+        """What channels refused for what is in it, and when it is tried again."""
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
@@ -111,8 +113,11 @@ class NotificationsDuty:
 
     @property
     def failing(self) -> list[str]:
-        """Names of the channels with which something is wrong, as far as this instance knows."""
-        return [name for name, courier in self._couriers.items() if courier.is_failing]
+        """Names of the channels with which something is wrong, as far as this instance knows: also of one that still
+        refuses a message, although it takes others.
+        """
+        refusing = {channel for channel, _, _ in self._refused}
+        return [name for name, courier in self._couriers.items() if courier.is_failing or name in refusing]
 
     @property
     def believed(self) -> frozenset[str] | None:
@@ -162,7 +167,8 @@ class NotificationsDuty:
         if incidents is None:
             return
         held = self._incidents.unjudged()
-        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held)
+        refused = self._still_refused(incidents)
+        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
         claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:
@@ -176,6 +182,13 @@ class NotificationsDuty:
         for claim in book.claims:
             if claim.channel in self._paces and self._may_make(claim, book.now):
                 self._make(claim, by_id, book.now)
+
+    def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, float]:
+        """What channels refused, with the seconds for which it is not tried again. Forgets what is no longer due."""
+        if self._refused:
+            phases = {(one.id, one.phase) for one in incidents}
+            self._refused = {what: pause for what, pause in self._refused.items() if what[1:] in phases}
+        return {what: pause.remaining() for what, pause in self._refused.items()}
 
     def _tell(self, planned: Changes) -> Book | None:
         """Tell the store what became of the messages, and what was planned."""
@@ -232,10 +245,16 @@ class NotificationsDuty:
             is_unknown = isinstance(outcome.error, TryAgain) and outcome.error.maybe_taken
             if outcome.claim is not None and not is_unknown:
                 self._released.append(outcome.claim.id)
+            if outcome.claim is not None and isinstance(outcome.error, MessageRefused):
+                for part in outcome.claim.parts:
+                    pause = self._refused[name, part.incident, part.phase] = Schedule(self._clock, REFUSED_PAUSE)
+                    pause.restart()
             return
         self._stats.notifications += 1
         if outcome.claim is None:
             return
+        for part in outcome.claim.parts:
+            self._refused.pop((name, part.incident, part.phase), None)
         self._taken.append(Taken(outcome.claim, self._clock.monotonic() + self._store_is_ahead))
         if news := _news(outcome.claim.parts):
             self._logger.info("notification-sent", channel=name, id=outcome.claim.id, incidents=news)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from ha_monitor.errors import BrokerBlocked, HaMonitorError, reason_of
+from ha_monitor.errors import BrokerBlocked, HaMonitorError, class_and_reason
 from ha_monitor.events.text import printable
 from ha_monitor.schedules import confs
 from ha_monitor.schedules.model import Definition, Source
@@ -91,7 +91,7 @@ def _answer(ask: Callable[[], Answer]) -> Answer:
     except HaMonitorError as error:
         return Answer(problem=str(error))
     except Exception as error:  # unexpected, from a library: the loop waits for an answer
-        return Answer(problem=f"{type(error).__name__}: {reason_of(error)}")
+        return Answer(problem=class_and_reason(error))
 
 
 def definitions_of(answers: Mapping[str, object]) -> list[Definition]:

@@ -237,11 +237,6 @@ def split_values(text: str) -> list[tuple[str, ...]]:
     return [tuple(parts) for parts in values]
 
 
-def quoted(text: str) -> str:
-    """A text as a filter value that matches only this text."""
-    return "".join("\\" + one if one in ",*\\" else one for one in text)
-
-
 def _values(field: Field, text: str, now: float) -> Iterable[Value]:
     """:raises ValueError: if the text is not a value of the field; the error says what was expected."""
     if field.kind is Kind.STATE:

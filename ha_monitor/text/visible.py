@@ -13,6 +13,8 @@ _BLANK = frozenset(
 """Invisible characters that Unicode classifies as letters, marks or symbols."""
 _NARROW = re.compile("[ -~\u00a1-\u00ac\u00ae-\u02ff…]*")
 """Latin letters, and the end mark of a truncated text: each takes one column."""
+CUT_MARK = "…"
+"""Stands at the end of a text that was cut."""
 _NAMED = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _ESCAPED = re.compile(r"\\(?:[nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
 
@@ -68,6 +70,11 @@ def shortened(text: str, width: int | None, end: str = "…") -> str:
             break
         kept.append(character)
     return "".join(kept) + end
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of a text, of at most `most` characters; `CUT_MARK` is the last of them if something is missing."""
+    return text if len(text) <= most else text[: most - 1] + CUT_MARK
 
 
 def unescaped(text: str) -> str:

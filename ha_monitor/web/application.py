@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ha_monitor.clock import Clock
-from ha_monitor.errors import StoreUnavailable, UsageError, reason_of
+from ha_monitor.errors import StoreUnavailable, UsageError, class_and_reason
 from ha_monitor.http.connections import Client
 from ha_monitor.http.exchange import READ_METHODS, Reply, Request, text
 from ha_monitor.web import fingerprint
@@ -86,7 +86,7 @@ class Application:
         try:
             reply = await self._answer(request, client)
         except Exception as error:
-            self._report(f"{request.path[:100]}: {type(error).__name__}: {reason_of(error)}")
+            self._report(f"{request.path[:100]}: {class_and_reason(error)}")
             reply = text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log of ha-monitor web\n")
         return secured(reply)
 

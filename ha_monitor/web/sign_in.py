@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -16,6 +17,7 @@ from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
 
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="ha-monitor", charset="UTF-8"')
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_WITH_PORT = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<ipv4>[0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 class SignIn:
@@ -56,12 +58,18 @@ class SignIn:
         """The client behind the proxies: the last address that is not a proxy's."""
         for part in reversed(forwarded.split(",")):
             try:
-                found = shown(str(ipaddress.ip_address(part.strip().strip("[]"))))
+                found = shown(str(ipaddress.ip_address(_without_port(part.strip()))))
             except ValueError:
                 return ""
             if not within(found, self._proxies):
                 return found
         return ""
+
+
+def _without_port(text: str) -> str:
+    """An entry of `X-Forwarded-For` without the port that some proxies add, and without the brackets of IPv6."""
+    found = _WITH_PORT.fullmatch(text)
+    return text if found is None else found["ipv6"] or found["ipv4"]
 
 
 def networks_of(texts: Sequence[str]) -> list[Network]:

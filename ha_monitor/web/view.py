@@ -12,12 +12,12 @@ from ha_monitor.answers.result import Result
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.query.beginning import candidates
-from ha_monitor.query.language import quoted
 from ha_monitor.query.search import BY_TIME, Order
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.reader import StoreReader, Workers
 from ha_monitor.store.tail import Tail
+from ha_monitor.text.patterns import quoted
 
 
 class View:

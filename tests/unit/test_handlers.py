@@ -332,7 +332,7 @@ class Unspeakable(Exception):
         (ValueError("half of an emoji: \ud83d"), "ValueError: half of an emoji: ?"),
         (Unspeakable(), "Unspeakable: no text available"),
         (SystemExit(3), "SystemExit: 3"),
-        (asyncio.CancelledError(), "CancelledError: "),
+        (asyncio.CancelledError(), "CancelledError"),
         (SyntaxError("bad", ("page.html", 1, 1, b"{% if %}")), "SyntaxError: bad (page.html, line 1)"),  # type: ignore[arg-type]
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import msgspec
 import pytest
 
@@ -20,6 +22,8 @@ from ha_monitor.incidents.listeners import Listener
 from ha_monitor.incidents.rules import see
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.incidents.sighting import Sighting
+from ha_monitor.query.language import Pattern, split_values
+from ha_monitor.schedules.model import Definition, History, Judged, Judgement, ScheduleState, Source
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.incidents import BEFORE, Mark, Severity
 from ha_monitor.store.name_statistics import Durations, NameStatistic
@@ -402,6 +406,29 @@ def test_what_was_deployed_before_it_is_said(ago: float, before: str | None) -> 
     (one,) = seen(went_back_at=NOW - 120, marks=marks)
 
     assert one.facts.get("before") == before
+
+
+@pytest.mark.parametrize("name", ["shop.pay", "a,b", "a*b", "a\\b", "\\*,'x y'"])
+def test_the_command_of_an_incident_finds_what_the_incident_is_about(name: str) -> None:
+    """Given a name with the characters that mean something in patterns and in filters, when the command of an incident
+    is typed into a shell, then it matches this name and no other."""
+    definition = Definition(name=name, task="shop.report", timetable="every 5m", source=Source.CONF)
+    missed = Judgement(definition, ScheduleState.MISSED, History(name, "every 5m", "", NOW - 900))
+    found = seen(
+        workers=[WorkerState(name, "lost", None)],
+        queues=[QueueFacts(name, 1, NOW - 1000)],
+        survey=[SurveyedQueue(name, 1, False)],
+        names=[one._replace(name=name) for one in names(50, 0, 100)],
+        stuck=[NamedTasks(name, (task("t1"), task("t2")))],
+        gaps=[Gap("", NOW, NOW, name, 3, NOW)],
+        schedules=Judged([missed]),
+    )
+
+    asked = [shlex.split(one.command)[1:3] for one in found]
+    assert {noun for noun, _ in asked} == {"workers", "queues", "tasks", "schedules"}
+    for noun, word in asked:
+        (parts,) = split_values(word.partition("=")[2] if noun == "tasks" else word)
+        assert Pattern(parts).exact == name
 
 
 def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:

@@ -86,6 +86,7 @@ CALLBACKS = {
     "metrics.telemetry.Telemetry.warn": A_LINE,
     "metrics.telemetry._Part.make": WORK,
     "outputs.line.EventLines.render": PURE,
+    "outputs.log.LibraryHandler.scrub": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
     "pipeline.scout.Scout.confs": ASKS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,31 @@ def test_the_schema_takes_the_programs_own_lines_with_any_fields() -> None:
     assert (line["level"], line["event"], line["instance"]) == ("warning", "store-unavailable", "1")
     assert problems(line) == []
     assert problems({key: value for key, value in line.items() if key != "host"}) == ['"host" is a required property']
+
+
+def test_each_text_in_an_own_line_can_be_written_and_is_masked() -> None:
+    """Given names of files that are not UTF-8, and a configured password, in a list or a mapping, when the program
+    writes a line of its own, then the line has all of it, with question marks and `***`."""
+    lines: list[Line] = []
+
+    class Collected:
+        def write(self, new: list[Line]) -> None:
+            lines.extend(new)
+
+    logger = make_logger(
+        output=Collected(),
+        identity=IDENTITY,
+        clock=TurnedClock(),
+        threshold=Threshold(LogLevel.INFO),
+        scrub=lambda text: text.replace("hunter2", "***"),
+    )
+    file = os.fsdecode(b"/etc/caf\xe9.py")
+    logger.warning("restart-required", changed=["notify", file], by={file: (1, None, ["hunter2", 0.5])}, count=2)
+
+    written = json.loads(lines[0].text)
+    assert written["changed"] == ["notify", "/etc/caf?.py"]
+    assert written["by"] == {"/etc/caf?.py": [1, None, ["***", 0.5]]}
+    assert written["count"] == 2
 
 
 # --- the length ----------------------------------------------------------------------------

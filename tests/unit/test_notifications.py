@@ -14,9 +14,10 @@ import pytest
 from ha_monitor.config.notify import Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
-from ha_monitor.notify.channel import LONGEST, Deadline, Refused, TryAgain
+from ha_monitor.notify import http
+from ha_monitor.notify.channel import LONGEST, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.channels import pace_of, pagerduty
-from ha_monitor.notify.message import Message
+from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import GROUP, MORE, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
 from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
@@ -27,10 +28,11 @@ from ha_monitor.store.memory.server import MemoryServer
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock
-from tests.unit.test_notify_plan import incident
+from tests.unit.test_notify_plan import START, incident
 from tests.unit.test_store_link import Nothing
 
 NOW = Pace(group=0.0)
+PACE_OF_ONE = pace_of(PagerDuty())._replace(group=0.0)  # type: ignore[union-attr]
 
 
 class Receiver:
@@ -301,6 +303,121 @@ def test_a_service_that_takes_one_incident_at_a_time_hears_of_each_once(monkeypa
     assert service.events == [("trigger", name) for name in names] + [("resolve", name) for name in names]
     assert (bed.stats.notifications, bed.stats.notification_failures) == (24, 0)
     assert bed.server.messages.claims == {}
+
+
+class Choosy(Receiver):
+    """A service that takes one incident at a time, and refuses the messages about some."""
+
+    def __init__(self, *refused: str, takes_none: bool = False) -> None:
+        super().__init__()
+        self.refused = set(refused)
+        self.takes_none = takes_none
+        self.asked: list[str] = []
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        name = message.notices[0].incident.id
+        self.asked.append(name)
+        if self.takes_none or name in self.refused:
+            raise MessageRefused(f"it answers 400: {name}")
+        return super().deliver(message, deadline)
+
+
+def test_an_event_that_is_refused_does_not_keep_others_from_being_sent() -> None:
+    """Given a service that refuses the events of the first incidents, when others are due, then those are sent soon;
+    the refused ones are tried again after their pause, and only then, until they are taken; each is taken once."""
+    service = Choosy("a", "b")
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in "abcde"]
+    for _ in range(30):
+        bed.go()
+        bed.settled()
+
+    assert service.asked == ["a", "b", "c", "d", "e"]
+    assert bed.duties["1"].failing == ["pager"]
+    service.refused.clear()
+    bed.known.all.append(incident("f", START + 60))
+    for _ in range(5):
+        bed.go()
+        bed.settled()
+    assert service.asked == ["a", "b", "c", "d", "e", "f"]
+    bed.go(seconds=REFUSED_PAUSE)
+    for _ in range(5):
+        bed.settled()
+        bed.go()
+
+    assert service.asked == ["a", "b", "c", "d", "e", "f", "a", "b"]
+    assert sorted(name for name, _ in service.got) == [f"{name}.pager.1" for name in "abcdef"]
+    assert bed.duties["1"].failing == []
+
+
+def test_several_refused_events_do_not_slow_down_those_that_are_taken() -> None:
+    """Given a service that refuses the events of every other incident, when all are due, then each is asked about once,
+    within seconds: only refusals without anything taken in between make the pause grow."""
+    service = Choosy(*"acegik")
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in "abcdefghijkl"]
+    for _ in range(15):
+        bed.go()
+        bed.settled()
+
+    assert service.asked == list("abcdefghijkl")
+
+
+def test_what_was_refused_is_tried_again_after_everything_else() -> None:
+    """Given incidents of which one was refused, and its pause is over, when a new one is due at the same time, then the
+    new one is sent first."""
+    service = Choosy("a")
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    bed.known.all.append(incident("b", START + REFUSED_PAUSE))
+    bed.go(seconds=REFUSED_PAUSE)
+    for _ in range(3):
+        bed.settled()
+        bed.go()
+
+    assert service.asked == ["a", "b", "a"]
+
+
+def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
+    """Given a wrong key, with which the service refuses every event, when many incidents are due for an hour, then it
+    is asked a few times, not once a second; the end of an incident is not tried, since its beginning was not taken."""
+    service = Choosy(takes_none=True)
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(f"i{number:02}") for number in range(50)]
+    for _ in range(360):
+        bed.go(seconds=9.0)
+        bed.settled()
+
+    assert 10 <= len(service.asked) <= 25
+    assert service.asked == sorted(set(service.asked))
+    bed.known.all = [incident(f"i{number:02}", phase=Phase.RESOLVED) for number in range(50)]
+    asked = len(service.asked)
+    for _ in range(10):
+        bed.go(seconds=2 * REFUSED_PAUSE)
+        bed.settled()
+    assert len(service.asked) == asked
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, MessageRefused), (401, Refused), (404, Refused), (503, TryAgain)])
+def test_pagerduty_refuses_an_event_for_itself_with_status_400(
+    status: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given the answers of PagerDuty, only status 400 is about the event alone."""
+    answer = http.Answer(status, b"Event object is invalid")
+    monkeypatch.setattr(pagerduty, "request", lambda _method, url, *_, **__: http._good(answer, url))
+    channel = pagerduty.PagerDutyChannel(PagerDuty(), Secrets(key="k" * 32))
+    notice = Notice("a.pager.1", Phase.FIRING, incident("a"), 0.0)
+
+    with pytest.raises(NotDelivered, match=f"it answers {status}") as raised:
+        channel.deliver(Message("a.pager.1", "shop", (notice,), 0.0, "", False), Deadline(TurnedClock()))
+
+    assert type(raised.value) is kind
 
 
 def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
 
 from ha_monitor.check import channels
 from ha_monitor.config.notify import Email, Notify, Secrets
 from ha_monitor.config.schema import Broker, Config, ResultBackend, StoreSettings
 from ha_monitor.config.secrets import Scrubber, mask, mask_url
+from ha_monitor.errors import reason_of
 from ha_monitor.notify.channel import Deadline, Refused
+from ha_monitor.outputs.log import LibraryHandler
 
 
 @pytest.mark.parametrize(
@@ -62,6 +68,49 @@ def test_foreign_texts_are_scrubbed_of_the_configured_passwords() -> None:
     text = scrub("hun%40ter2 hun@ter2 opensesame swordfish correcthorse redis://:other@h/0 user host")
 
     assert text == "*** *** *** *** *** redis://:***@h/0 user host"
+
+
+@pytest.mark.parametrize("shown", range(len("correct horse")))
+def test_no_beginning_of_a_password_stays_where_a_text_is_cut(shown: int) -> None:
+    """Given a message of a library, and an error, with a configured password where the text is cut, when they are
+    written, then at most two characters of the password are in the line."""
+    scrub = Scrubber(Config(store=StoreSettings(url="redis://:correct%20horse@h/0")))
+    lines: list[dict[str, Any]] = []
+    logger = Mock(warning=lambda event, **fields: lines.append({"event": event, **fields}))
+
+    text = "." * (1000 - shown) + "correct horse" + "." * 100
+    record = logging.LogRecord("redis", logging.WARNING, "", 0, text, None, None)
+    LibraryHandler(logger, scrub).emit(record)
+    LibraryHandler(logger, lambda one: one).emit(record)
+    by_reason = [
+        scrub(f"h:6379: {reason_of(ValueError('.' * (most - shown) + 'correct horse' + '.' * 5000), most)} (again)")
+        for most in (200, 300)
+    ]
+
+    by_handler, by_logger = lines[0]["message"], scrub(lines[1]["message"])
+    assert len(by_handler) <= 1000
+    for written in (by_handler, by_logger, *by_reason):
+        assert "cor" not in written
+        assert "…" in written
+
+
+def test_secrets_are_masked_before_a_message_of_a_library_is_cut() -> None:
+    """Given a URL with a password, not a configured one, where a message is cut, none of it is in the line."""
+    lines: list[str] = []
+    logger = Mock(warning=lambda _event, *, library, message: lines.append(f"{library}: {message}"))
+    text = "." * 980 + " amqp://user:hunter2" + "y" * 60 + "@host"
+
+    LibraryHandler(logger, Scrubber(Config())).emit(logging.LogRecord("amqp", logging.WARNING, "", 0, text, None, None))
+
+    assert len(lines) == 1
+    assert "hunt" not in lines[0]
+
+
+def test_a_text_that_was_cut_elsewhere_stays_readable() -> None:
+    """Given a text that was cut where no password is, it stays as it is, and so does a word that was not cut."""
+    scrub = Scrubber(Config(store=StoreSettings(url="redis://:correcthorse@h/0")))
+
+    assert scrub("it is correct: connection c…") == "it is correct: connection c…"
 
 
 def test_a_default_or_very_short_password_does_not_make_words_unreadable() -> None:

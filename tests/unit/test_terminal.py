@@ -36,7 +36,14 @@ from ha_monitor.cli.main import build_parser, main
 from ha_monitor.config.schema import Config, LogFormat, LogLevel
 from ha_monitor.demo.demo import Demo
 from ha_monitor.demo.show import Screen
-from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ServiceMissing, StoreUnavailable, reason_of
+from ha_monitor.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    ServiceMissing,
+    StoreUnavailable,
+    class_and_reason,
+    reason_of,
+)
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.model import Event
 from ha_monitor.exit_status import ExitStatus
@@ -511,6 +518,33 @@ def test_the_reason_of_an_error_is_one_visible_line_without_secrets() -> None:
     assert unseen(reason_of(BrokerUnavailable(HOSTILE))) == []
     assert "hunter2" not in reason_of(OSError("x" * 270 + " amqp://user:hunter2" + "y" * 60 + "@host"))
     assert reason_of(Mute()) == "Mute"
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (TimeoutError(), "TimeoutError"),
+        (TimeoutError(" \n"), "TimeoutError"),
+        (TimeoutError("no answer"), "TimeoutError: no answer"),
+        (KeyError("TimeoutError"), "KeyError: 'TimeoutError'"),
+    ],
+)
+def test_the_class_of_an_exception_without_a_text_is_said_once(error: Exception, shown: str) -> None:
+    """Given an unexpected exception, when it is reported, then its class is named once, before its text if any."""
+    assert class_and_reason(error) == shown
+
+
+def test_no_module_puts_class_and_reason_together_by_itself() -> None:
+    """Given the program's texts, none has both the class and the reason of an exception: where an exception has no
+    text, its reason is its class."""
+    found = [
+        f"{path.relative_to(PACKAGE)}: {ast.unparse(node)}"
+        for path in PACKAGE.rglob("*.py")
+        for node in nodes_of(path)
+        if isinstance(node, ast.JoinedStr) and ".__name__" in ast.unparse(node) and "reason_of(" in ast.unparse(node)
+    ]
+
+    assert found == []
 
 
 def test_no_module_tells_a_foreign_exception_as_it_is() -> None:

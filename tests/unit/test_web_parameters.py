@@ -7,7 +7,8 @@ from urllib.parse import quote
 import pytest
 
 from ha_monitor.errors import UsageError
-from ha_monitor.query.language import parse_filter, quoted
+from ha_monitor.query.language import parse_filter
+from ha_monitor.text.patterns import quoted
 from ha_monitor.web.nouns import BY_NAME, NOUNS
 from ha_monitor.web.parameters import LONGEST_QUERY, LONGEST_VALUE, Parameters, parse, text_of
 

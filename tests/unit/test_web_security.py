@@ -88,6 +88,30 @@ def test_behind_a_proxy_each_reader_has_guesses_of_his_own() -> None:
     assert status(sign_in, "192.0.2.66", x_forwarded_for="192.0.2.68", **basic("ops", "s3cret")) == 429
 
 
+@pytest.mark.parametrize(
+    ("guesses", "reader", "other"),
+    [
+        ("203.0.113.7:{port}", "203.0.113.7", "203.0.113.8:55123"),
+        ("[2001:db8::1]:{port}", "2001:db8::1", "[2001:db8:1::1]:443"),
+        ("[2001:db8::1]", "[2001:db8::1]:443", "[2001:db8:1::1]"),
+        ("203.0.113.7:{port}, 10.0.0.2:443", "203.0.113.7", "203.0.113.8"),
+    ],
+)
+def test_a_proxy_may_name_a_reader_with_the_port(guesses: str, reader: str, other: str) -> None:
+    """Given a proxy that adds the port of the connection to each address, when one reader guesses, from another port
+    each time, then that reader has to wait, and others behind the proxy can still sign in."""
+    failed: list[str] = []
+    settings = Web(username="ops", password="s3cret", proxies=["10.0.0.1", "10.0.0.2"])
+    sign_in = SignIn(settings, TurnedClock(), failed.append)
+    for number in range(MOST_FAILURES):
+        forwarded = guesses.format(port=50_000 + number)
+        assert status(sign_in, "10.0.0.1", x_forwarded_for=forwarded, **basic("ops", "wrong")) == 401
+
+    assert status(sign_in, "10.0.0.1", x_forwarded_for=reader, **basic("ops", "s3cret")) == 429
+    assert status(sign_in, "10.0.0.1", x_forwarded_for=other, **basic("ops", "s3cret")) is None
+    assert set(failed) == {"203.0.113.7" if reader.startswith("203") else "2001:db8::1"}
+
+
 def test_an_ipv4_address_is_the_same_in_both_notations() -> None:
     """Given a server on `[::]`, proxies and readers of IPv4 are who they are, whichever notation the configuration, the
     connection and the proxy use; the line about a wrong password has the usual one."""

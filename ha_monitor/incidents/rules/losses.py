@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of
 from ha_monitor.store.queries import Gap
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
 LASTS = 900.0
@@ -27,5 +28,5 @@ def events_lost(facts: Facts) -> Iterator[Sighting]:
             f"{count_of(lost, 'event')} of {visible(worker)} never arrived: what is known of its tasks is incomplete",
             size=lost,
             since=min(gap.since for gap in gaps),
-            command=command_of("tasks", f"worker={worker}", "--since", "-1h"),
+            command=command_of("tasks", f"worker={quoted(worker)}", "--since", "-1h"),
         )

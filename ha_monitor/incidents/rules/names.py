@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of
 from ha_monitor.store.name_statistics import NameStatistic
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
 WINDOW = 300.0
@@ -28,7 +29,7 @@ def failing(facts: Facts) -> Iterator[Sighting]:
                 f"{one.failed:,} of {one.runs:,} runs of {visible(one.name)} in 5 minutes failed{share}",
                 size=one.failed,
                 facts={"runs": one.runs, "failed": one.failed},
-                command=command_of("tasks", f"name={one.name}", "state=FAILURE", "--since", "-10m"),
+                command=command_of("tasks", f"name={quoted(one.name)}", "state=FAILURE", "--since", "-10m"),
                 is_ending=not fails,
             )
 
@@ -45,7 +46,7 @@ def retry_storm(facts: Facts) -> Iterator[Sighting]:
                 f"{one.retried:,} of {one.runs:,} runs of {visible(one.name)} in 5 minutes were retried",
                 size=one.retried,
                 facts={"runs": one.runs, "retried": one.retried},
-                command=command_of("tasks", f"name={one.name}", "state=RETRY"),
+                command=command_of("tasks", f"name={quoted(one.name)}", "state=RETRY"),
                 is_ending=not is_storm,
             )
 

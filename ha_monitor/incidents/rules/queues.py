@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
 LATE = 300.0
@@ -23,7 +24,7 @@ def queue_late(facts: Facts) -> Iterator[Sighting]:
                 f"{visible(queue.name)}, the oldest for more than {LATE / 60:.0f} minutes",
                 size=queue.waiting,
                 since=queue.oldest + LATE,
-                command=command_of("queues", queue.name),
+                command=command_of("queues", quoted(queue.name)),
             )
 
 
@@ -37,5 +38,5 @@ def no_consumer(facts: Facts) -> Iterator[Sighting]:
                 f"no worker consumes queue {visible(queue.name)}, in which {count_of(queue.length, 'message')} "
                 f"wait{'s' if queue.length == 1 else ''}",
                 size=queue.length,
-                command=command_of("queues", queue.name),
+                command=command_of("queues", quoted(queue.name)),
             )

@@ -9,6 +9,7 @@ from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_
 from ha_monitor.schedules.learned import warns_for
 from ha_monitor.schedules.model import Judgement, ScheduleState, Source
 from ha_monitor.schedules.timetable import exact_duration
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
@@ -119,7 +120,7 @@ def _sighting(kind: str, one: Judgement, summary: str, *, size: int = 1) -> Sigh
             "last_due": None if last is None else last.due,
             "next_due": one.next_due,
         },
-        command=command_of("schedules", definition.name),
+        command=command_of("schedules", quoted(definition.name)),
         tasks=() if last is None or last.run is None else (last.run.task_id,),
         schedules=frozenset([definition.name]),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ha_monitor.incidents.facts import Facts, NamedTasks
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
 MOST_IDS = 20
@@ -64,7 +65,7 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
 
 
 def _command_of(name: str, ids: Sequence[str], count: int) -> str:
-    return command_of("task", ids[0]) if count == 1 else command_of("tasks", f"name={name}", "state=open")
+    return command_of("task", ids[0]) if count == 1 else command_of("tasks", f"name={quoted(name)}", "state=open")
 
 
 def _workers_of(found: NamedTasks) -> frozenset[str]:

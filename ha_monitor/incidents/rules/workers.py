@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ha_monitor.incidents.facts import Facts, LostTasks
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of
+from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
 
@@ -20,7 +21,7 @@ def worker_lost(facts: Facts) -> Iterator[Sighting]:
                 f"{visible(worker.name)} is lost{what_became(had)}",
                 since=worker.heard,
                 facts=tasks_as_facts(had),
-                command=command_of("workers", worker.name),
+                command=command_of("workers", quoted(worker.name)),
                 workers=frozenset([worker.name]),
                 members=(worker.name,),
                 tasks=had.ids,

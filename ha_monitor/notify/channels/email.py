@@ -83,7 +83,7 @@ class EmailChannel:
 
     def _refusal(self, code: int, said: bytes | str) -> NotDelivered:
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-        told = f"{self._place}: it answers {code} {reason_of(ValueError(text))[:200]}"
+        told = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
         return Refused(told) if code >= 500 else TryAgain(told)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ha_monitor.query.history import HOUR, SPANS, bounds_of, names_over
-from ha_monitor.query.language import parse_filter, quoted
+from ha_monitor.query.language import parse_filter
 from ha_monitor.query.statistics import Compared
 from ha_monitor.store.name_statistics import NameStatistic
+from ha_monitor.text.patterns import quoted
 from ha_monitor.web.charts import Chart, Row, chart
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.names import flags

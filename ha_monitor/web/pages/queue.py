@@ -6,7 +6,7 @@ from math import inf
 from typing import Any
 
 from ha_monitor.query.history import SPANS, QueuePoint, bounds_of, queues_over
-from ha_monitor.query.language import quoted
+from ha_monitor.text.patterns import quoted
 from ha_monitor.web.charts import Chart, Row, chart
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.queues import row

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_monitor.query.language import quoted
 from ha_monitor.query.schedules import SeenSchedule
 from ha_monitor.schedules.model import Occurrence, Run, ScheduleState
+from ha_monitor.text.patterns import quoted
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.schedules import row
 from ha_monitor.web.parameters import Parameters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_monitor.query.language import quoted
 from ha_monitor.query.workers import SeenWorker
+from ha_monitor.text.patterns import quoted
 from ha_monitor.web.page import NotThere, Page
 from ha_monitor.web.pages.workers import row
 from ha_monitor.web.parameters import Parameters, text_of
