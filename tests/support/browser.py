@@ -19,6 +19,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests.support.machine import machine_load, patient
 from tests.support.process import ServiceMissing
 
 WIDE, PHONE = (1280, 900), (390, 844)
@@ -45,7 +46,7 @@ class Browser:
             options.add_argument(option)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = Chrome(options=options, service=Service(executable_path=driver))
-        self.driver.set_page_load_timeout(60)
+        self.driver.set_page_load_timeout(patient(60))
         self.look()
 
     def __enter__(self) -> Self:
@@ -89,17 +90,21 @@ class Browser:
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
-        """Wait until something is so; what changes under its hands, it looks at again."""
-        until = time.monotonic() + timeout
+        """Wait until something is so; what changes under its hands, it looks at again.
+
+        :param timeout: as for `process.wait_until`.
+        """
+        began = time.monotonic()
         while True:
             try:
                 if found := condition():
                     return found
             except WebDriverException:
-                if time.monotonic() > until:
+                if time.monotonic() - began > patient(timeout):
                     raise
-            if time.monotonic() > until:
-                raise TimeoutError(f"waited {timeout} s for {what}; the page shows:\n{self.text('body')[:3000]}")
+            if (waited := time.monotonic() - began) > patient(timeout):
+                shown = self.text("body")[:3000]
+                raise TimeoutError(f"waited {waited:.0f} s for {what} ({machine_load()}); the page shows:\n{shown}")
             time.sleep(0.1)
 
     def complaints(self) -> list[str]:
