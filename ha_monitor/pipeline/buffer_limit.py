@@ -36,7 +36,7 @@ class BufferLimit:
         dropped = self._collector.drop_all()
         self._stats.dropped += dropped
         self._unreported += dropped
-        self.report("stopped while the store is away")
+        self.report("stopped while the store was unavailable")
 
     def report(self, reason: str = "the store was unavailable for too long") -> None:
         """Write a line about what was dropped since the last line."""

@@ -901,7 +901,7 @@ class StoreContract:
         tick(one)
         bed.delete_all()
         for store in (one.store, two.store):
-            with pytest.raises(LeaseLost, match="does not know this instance any more"):
+            with pytest.raises(LeaseLost, match="no longer knows this instance"):
                 tick(one if store is one.store else two)
             store.register({"instance": "1", "host": "host", "pid": 1})
         three = started(bed)

@@ -80,7 +80,7 @@ def test_what_is_no_event_is_rejected_with_the_reason(body: bytes, why: str) -> 
     ("message", "why"),
     [
         (Message(b"\x80\x04.", "application/x-python-serialize"),
-         "serialized with pickle, which is not read: set event_serializer = \"json\" in the application"),
+         "serialized with pickle, which is not supported: set event_serializer = \"json\" in the application"),
         (Message(b"{}", ""), "content type '' is neither JSON nor MessagePack"),
         (Message(b"{}", "application/json", "utf-16"), "content encoding 'utf-16' is not UTF-8"),
     ],
