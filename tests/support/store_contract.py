@@ -435,7 +435,7 @@ class StoreContract:
             one.store.recover,
             lambda: one.duties.losses(report=True),
         ):
-            with pytest.raises(LeaseLost, match="another one took its outbox over"):
+            with pytest.raises(LeaseLost, match="another instance took over its outbox"):
                 call()
         assert types(merge(two, decode(*life("b")))) == ["task-received", "task-started", "task-succeeded"]
 
