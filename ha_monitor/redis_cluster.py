@@ -35,7 +35,7 @@ def refused(key: str, address: str) -> ConfigurationError:
     """
     role = key.partition(".")[0]
     return ConfigurationError(
-        f"{key}: {address} is a node of a Redis Cluster, which cannot be the {role}: name a Redis without a cluster, "
-        "or sentinels of one",
+        f"{key}: {address} is a node of a Redis Cluster, which is not supported as the {role}: name a Redis without "
+        "cluster mode, or its sentinels",
         key,
     )

@@ -79,7 +79,7 @@ class Threads:
         """
         now = self._clock.monotonic()
         if now < self._not_before.get(name, now):
-            raise ThreadUnavailable(f"the thread {name} is not retried yet")
+            raise ThreadUnavailable(f"the thread {name} failed recently and is not started again yet")
         try:
             thread = _begin(name, partial(self._run, name, work))
         except _REFUSED as error:

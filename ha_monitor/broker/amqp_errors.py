@@ -84,7 +84,7 @@ def explain_conflict(text: str, address: str) -> str | None:
     argument, name = match["argument"], match["name"]
     ours, theirs = _plain(match["ours"]), _plain(match["theirs"])
     setting = _SETTINGS.get(argument) if theirs != "none" else None
-    difference = f"the {match['kind']} {name} exists with another {argument}: it has {theirs}, configured is {ours}"
+    difference = f"the {match['kind']} {name} exists with a different {argument}: {theirs}; configured is {ours}"
     if match["kind"] == "exchange":
         return f"{address}: {difference}; broker.exchange must be the exchange that Celery's workers declare"
     keep = f"set {setting} = {_in_our_units(argument, theirs)}, or " if setting else ""
@@ -97,7 +97,7 @@ def explain_conflict(text: str, address: str) -> str | None:
 def _cure_of(error: Exception) -> str:
     text = _text(error)
     if away := _NODE_DOWN.search(text):
-        return f": the queue is on that node alone; start {away['node']}, or have a quorum queue on three nodes"
+        return f": the queue exists only on that node; start {away['node']}, or use a quorum queue on three nodes"
     if full := _QUEUE_LIMIT.search(text):
         return f"; raise it: rabbitmqctl set_vhost_limits -p {shlex.quote(full['vhost'])} '{{\"max-queues\": …}}'"
     return ""

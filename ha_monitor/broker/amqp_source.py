@@ -207,9 +207,9 @@ def majority_needed(address: str, config: Config) -> Iterator[None]:
         raise
     except (OSError, amqp.exceptions.InternalError, amqp.exceptions.RecoverableConnectionError) as error:
         raise BrokerUnavailable(
-            f"{address}: the queue {config.queue_name} can be found, and delivers nothing ({reason_of(error)}): most "
-            "of its members are down, or out of reach for this node; `rabbitmq-diagnostics cluster_status` and "
-            f"`rabbitmq-queues quorum_status {config.queue_name}` say which"
+            f"{address}: the queue {config.queue_name} exists but cannot deliver ({reason_of(error)}): most of its "
+            "members are down, or this node cannot reach them; `rabbitmq-diagnostics cluster_status` and "
+            f"`rabbitmq-queues quorum_status {config.queue_name}` show which"
         ) from None
 
 

@@ -98,8 +98,8 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
 def _blocked(address: str, _reason: str) -> NoReturn:
     # py-amqp does not pass on the reason that RabbitMQ gives.
     raise BrokerBlocked(
-        f"{address}: RabbitMQ has an alarm for memory or disk, and takes nothing that is published: what workers send "
-        "waits with them. `rabbitmq-diagnostics alarms` names it; free memory or disk space"
+        f"{address}: RabbitMQ has a memory or disk alarm and accepts no messages, so events wait at the workers. "
+        "`rabbitmq-diagnostics alarms` shows which; free memory or disk space"
     )
 
 

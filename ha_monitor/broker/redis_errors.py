@@ -34,8 +34,10 @@ def subscription_lost(
     limit = f"{SETTING} pubsub"
     cause = ""
     if any(text in str(error) for text in _CLOSED):
-        cause = f": more waited for it than {limit} allows" if was_behind else f" (perhaps by {limit})"
-    return BrokerUnavailable(f"{lost}{cause}; all was received until {missing:.1f} s before", lasting=lost.lasting)
+        cause = f": more was buffered for it than {limit} allows" if was_behind else f" (perhaps because of {limit})"
+    return BrokerUnavailable(
+        f"{lost}{cause}; everything was received until {missing:.1f} s before", lasting=lost.lasting
+    )
 
 
 def refuse_cluster(channel: Any, url: str) -> None:

@@ -120,7 +120,7 @@ class Route(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Notify(Struct, forbid_unknown_fields=True, frozen=True):
-    """Who is notified of incidents, and how. See docs/being-told.md."""
+    """Which channels are notified of incidents, and how. See docs/being-told.md."""
 
     base_url: Annotated[
         OptionalUrl,

@@ -113,7 +113,7 @@ class Decoder:
                 if type(body) is not list:
                     body = [body]
                 elif len(body) > MAX_EVENTS:
-                    raise BadEvent(f"message of {len(body)} events; more than {MAX_EVENTS} are not read")
+                    raise BadEvent(f"message with {len(body)} events; the maximum is {MAX_EVENTS}")
             except BadEvent as error:
                 if self._keeps_another(batch):
                     batch.rejected.append(Rejected(str(error), self.sample_of(message)))

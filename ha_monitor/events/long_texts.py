@@ -84,7 +84,7 @@ class TextTruncator:
             self._end_text()
         kept = self._kept + self._rest
         if len(kept) > MAX_BODY:
-            raise BadEvent(f"body of {self.byte_count} bytes holds more than {MAX_BODY} beside long texts")
+            raise BadEvent(f"body of {self.byte_count} bytes is larger than {MAX_BODY} even without its long texts")
         return bytes(kept)
 
     def _take(self, data: bytes) -> None:

@@ -72,7 +72,7 @@ def _next(body: bytes, place: int) -> tuple[int, int]:
         return place + width, each * _number(body, place, width)
     if first in _FIXED:
         return place + _FIXED[first], 0
-    raise BadEvent("body is not MessagePack: it has a byte that means nothing")
+    raise BadEvent("body is not MessagePack: it contains an unused type byte")
 
 
 def _number(body: bytes, place: int, width: int) -> int:

@@ -8,13 +8,14 @@ JSON = frozenset({"application/json", "application/x-json", "text/json"})
 MESSAGE_PACK = frozenset({"application/x-msgpack", "application/msgpack"})
 READ = JSON | MESSAGE_PACK
 _UNREAD = {"application/x-python-serialize": "pickle", "application/x-yaml": "yaml"}
-_REFUSED = re.compile(r"serialized with (\w+), which is not read")
+# Instances of earlier versions write "is not read" into the shared record.
+_REFUSED = re.compile(r"serialized with (\w+), which is not (?:supported|read)")
 
 
 def refusal_of(content_type: str) -> str:
     """Why a message is refused whose content type is not in `READ`, and what to do about it."""
     if serializer := _UNREAD.get(content_type):
-        return f'serialized with {serializer}, which is not read: set event_serializer = "json" in the application'
+        return f'serialized with {serializer}, which is not supported: set event_serializer = "json" in the application'
     return f"content type {content_type[:100]!r} is neither JSON nor MessagePack"
 
 

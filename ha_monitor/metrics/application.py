@@ -17,7 +17,7 @@ MOST_SCRAPERS = PLACES // 2
 INDEX = """ha-monitor, an instance's HTTP server
 /metrics   for Prometheus
 /readyz    200 while it consumes, the store answers, and no batch is stuck; /health is the same
-/livez     200 while its loop turns
+/livez     200 while its loop makes progress
 """
 LONGEST_NAME = 200
 """Characters of a client's name that are kept, at most."""

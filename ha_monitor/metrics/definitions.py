@@ -113,7 +113,7 @@ LAST_EVENT = Metric(
     "ha_monitor_last_event_timestamp_seconds", Kind.GAUGE, "Time of the last merge, seconds since the epoch"
 )
 SERIES = Metric("ha_monitor_series", Kind.GAUGE, "Series of tasks that this instance exports")
-SERIES_LIMIT = Metric("ha_monitor_series_limit", Kind.GAUGE, "Most of them (`metrics.max_series`)")
+SERIES_LIMIT = Metric("ha_monitor_series_limit", Kind.GAUGE, "Limit of these series (`metrics.max_series`)")
 WITHOUT = Metric(
     "ha_monitor_events_without_label_total",
     Kind.COUNTER,
@@ -184,7 +184,7 @@ OWN: dict[str, Metric] = {
             "store_dropped_keys",
             "store_dropped_keys_total",
             Kind.COUNTER,
-            "Keys that the store dropped to make room (`maxmemory-policy`), of any program; counted by the leader",
+            "Keys that the store evicted (`maxmemory-policy`), of any program; counted by the leader",
         ),
         (
             "lag",
@@ -199,7 +199,10 @@ OWN: dict[str, Metric] = {
 LEADER = Metric("ha_monitor_leader", Kind.GAUGE, "1 on the instance that leads", leader=True)
 INSTANCES = Metric("ha_monitor_instances", Kind.GAUGE, "Instances with a valid lease", leader=True)
 WAITING = Metric(
-    "ha_monitor_waiting_tasks", Kind.GAUGE, "Tasks with announcements that wait for a missing event", leader=True
+    "ha_monitor_waiting_tasks",
+    Kind.GAUGE,
+    "Tasks with announcements or counts that wait for a missing event",
+    leader=True,
 )
 RETRIES = Metric("ha_monitor_handler_retries", Kind.GAUGE, "Handler calls to be retried", leader=True)
 DEAD_LETTERS_KEPT = Metric("ha_monitor_dead_letters_kept", Kind.GAUGE, "Dead letters in the store", leader=True)
@@ -218,7 +221,7 @@ ORPHANED = Metric("ha_monitor_tasks_orphaned", Kind.GAUGE, "Tasks announced as o
 WORKER_UP = Metric(
     "celery_worker_up",
     Kind.GAUGE,
-    "1 while the worker sends heartbeats, else 0; for ten minutes after its goodbye",
+    "1 while the worker sends heartbeats, else 0; for ten minutes after worker-offline",
     WORKER,
     leader=True,
 )
@@ -239,14 +242,14 @@ SCHEDULE = ("schedule",)
 SCHEDULE_LAST_RUN = Metric(
     "ha_monitor_schedule_last_run_timestamp_seconds",
     Kind.GAUGE,
-    "When a schedule ran last, seconds since the epoch (`ha-monitor schedules`)",
+    "When a schedule last ran, seconds since the epoch (`ha-monitor schedules`)",
     SCHEDULE,
     leader=True,
 )
 SCHEDULE_NEXT_DUE = Metric(
     "ha_monitor_schedule_next_due_timestamp_seconds",
     Kind.GAUGE,
-    "When it is due next, seconds since the epoch",
+    "When it is next due, seconds since the epoch",
     SCHEDULE,
     leader=True,
 )
@@ -258,7 +261,7 @@ SCHEDULE_MISSED = Metric(
     leader=True,
 )
 SCHEDULE_STATE = Metric(
-    "ha_monitor_schedule_state", Kind.GAUGE, "1 for the state in which it is", (*SCHEDULE, "state"), leader=True
+    "ha_monitor_schedule_state", Kind.GAUGE, "1 for its current state", (*SCHEDULE, "state"), leader=True
 )
 TABLE = ("table",)
 TABLE_SIZE = Metric("ha_monitor_table_size", Kind.GAUGE, "Entries of a table of the shared record", TABLE, leader=True)

@@ -75,7 +75,7 @@ class JournalOutput:
                 now = self._clock.monotonic()
                 deadline = now + GIVE_UP_AFTER if deadline is None else deadline
                 if now >= deadline:
-                    raise OutputLost(f"journald takes no lines at {self._path}: {error.strerror}") from error
+                    raise OutputLost(f"journald accepts no lines at {self._path}: {error.strerror}") from error
                 self._clock.sleep(RETRY_EVERY)
 
     def _send_once(self, entry: bytes) -> None:

@@ -60,7 +60,7 @@ class StreamOutput:
                 try:
                     self._write_all(text)
                 except OSError as error:
-                    raise OutputLost(f"standard output takes no more lines: {error.strerror}") from error
+                    raise OutputLost(f"standard output no longer accepts lines: {error.strerror}") from error
 
     def _write_all(self, data: bytes) -> None:
         view = memoryview(data)

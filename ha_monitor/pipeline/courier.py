@@ -126,7 +126,7 @@ class Courier:
         """
         if outcome is None:
             is_slow = self._call is not None and self._slow.is_due()
-            return self._trouble(f"no end of a delivery in {LONGEST_CALL:g} s") if is_slow else ""
+            return self._trouble(f"a delivery has not ended after {LONGEST_CALL:g} s") if is_slow else ""
         return self._trouble(str(outcome.error) if outcome.error else outcome.remark)
 
     def _trouble(self, text: str) -> str:
@@ -138,5 +138,5 @@ class Courier:
 
     def _deliver(self, message: Message) -> str:
         if not self._lease.holds_lease():
-            raise TryAgain("this instance has no lease any more", maybe_taken=True)
+            raise TryAgain("this instance no longer has a lease", maybe_taken=True)
         return self._channel.deliver(message, Deadline(self._clock))

@@ -87,8 +87,8 @@ class Link(ABC, Generic[Connected]):
             return
         self._is_slow = True
         reason = (
-            f"connecting has taken {SLOW_AFTER:g} s and goes on: the name server for {self._name}.url, or the host, "
-            "does not answer"
+            f"still connecting after {SLOW_AFTER:g} s: the host, or the name server for {self._name}.url, does not "
+            "answer"
         )
         self._outage.lasts(reason)
         self._unhealthy(reason)

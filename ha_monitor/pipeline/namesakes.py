@@ -40,8 +40,8 @@ class Namesakes:
                 self._logger.warning(
                     "instance-name-taken",
                     reason=f"instance {own.instance} on {own.host} runs twice, as pid {_pid_of(one)} and as pid "
-                    f"{own.pid}: their metrics are mixed, and nobody is told if one of them dies; give each a name of "
-                    "its own (--instance)",
+                    f"{own.pid}: their metrics are mixed, and the death of one goes unnoticed; give each its own name "
+                    "(--instance)",
                 )
 
     def _has_its_name(self, one: Peer) -> bool:

@@ -69,8 +69,8 @@ class Peers:
                 continue
             if theirs != place and (not older_only or peer.token < self._store.token):
                 raise BrokerUnavailable(
-                    f"another instance of node_id {self._node_id} consumes from {theirs}, this one would from {place}: "
-                    "give the instances of each broker a node_id of their own"
+                    f"another instance of node_id {self._node_id} consumes from {theirs}, but this one is connected to "
+                    f"{place}: use a separate node_id for each broker"
                 )
             if peer.token < self._store.token:
                 older.append(peer.stats)

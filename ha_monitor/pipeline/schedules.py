@@ -93,13 +93,19 @@ class SchedulesDuty:
     def _known(self, source: Source, answer: Answer) -> KnownSource:
         problem = answer.problem
         if not problem and answer.silent and len(answer.silent) == len(self._asked):
-            problem = f"none of {len(self._asked)} workers that were asked for their settings answered"
+            problem = _nobody_answered(len(self._asked))
         if problem and problem != self._troubles.get(source):
             self._logger.warning("schedules-not-read", source=source.value, reason=problem)
         self._troubles[source] = problem
         if problem:
             return KnownSource(problem=problem)
         return KnownSource(tuple(answer.definitions), self._clock.time(), is_partial=bool(answer.silent))
+
+
+def _nobody_answered(asked: int) -> str:
+    if asked == 1:
+        return "the only worker asked for its settings did not answer"
+    return f"none of the {asked} workers asked for their settings answered"
 
 
 def some_of_each(workers: frozenset[str]) -> list[str]:

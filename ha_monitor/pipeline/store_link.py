@@ -141,8 +141,8 @@ class StoreLink(Link[None]):
             since=None if found.since is None else iso_time(found.since),
             seconds=found.seconds,
             calls=found.calls,
-            reason="Redis has less than it confirmed: a fail-over to a lagging replica, an older file or deleted "
-            "keys. Nothing is concluded from what may be lost, and what is announced again is marked recovered",
+            reason="Redis has lost confirmed writes (fail-over to a lagging replica, an older file, or deleted keys). "
+            "Nothing is concluded from missing data; repeated announcements are marked recovered",
         )
 
     def _repair(self) -> None:

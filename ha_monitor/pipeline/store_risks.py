@@ -14,8 +14,8 @@ from ha_monitor.store.outbox import OutboxItem
 LOOK_EVERY = 60.0
 """Seconds between two looks: settings rarely change, and the lines are not urgent."""
 DROPPED_KEYS = (
-    "records may be among them, whose tasks have no name in later lines, and no end that waited for it; give Redis "
-    "more memory, and set maxmemory-policy noeviction"
+    "they may include task records, so later lines of those tasks lack names, and some ends may never be announced; "
+    "give Redis more memory, and set maxmemory-policy noeviction"
 )
 """What evicted keys mean, and what to do."""
 
@@ -53,4 +53,4 @@ class StoreRisks:
         if before is None or dropped <= before:
             return
         self._stats.store_dropped_keys += dropped - before
-        self._logger.error("store-dropped-keys", count=dropped - before, reason=f"Redis made room: {DROPPED_KEYS}")
+        self._logger.error("store-dropped-keys", count=dropped - before, reason=f"Redis evicted keys: {DROPPED_KEYS}")

@@ -13,15 +13,15 @@ QUIET = 600.0
 """Seconds without a refused entry after which the next one is logged again."""
 STRANGERS = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
 EFFECTS = {
-    "workers": f"new workers are not monitored until others fall silent; {STRANGERS}",
-    "processes": f"losses of new workers are not detected until others were silent for a minute; {STRANGERS}",
-    "heartbeats": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
-    "starts": f"the count of lost events of a worker got a new baseline; {STRANGERS}",
+    "workers": f"new workers are not monitored until old ones are removed; {STRANGERS}",
+    "processes": f"losses of new workers are not detected until old ones have been silent for a minute; {STRANGERS}",
+    "heartbeats": f"counting of a worker's lost events starts again from a new baseline; {STRANGERS}",
+    "starts": f"counting of a worker's lost events starts again from a new baseline; {STRANGERS}",
     "producers": "lines of tasks with new names do not wait for their queue; check who may publish events",
     "baselines": (
         "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events"
     ),
-    "names": "tasks of new names are not found by name until others fall silent; check who may publish events",
+    "names": "tasks of new names are not found by name until old names are removed; check who may publish events",
     "queues": "new task queues are not surveyed once no worker consumes them",
     "open": "new tasks are not checked for being stuck or orphaned; find out which tasks pile up",
     "waits": "the age of the oldest task in a queue may be wrong; find out which tasks pile up",
@@ -29,7 +29,9 @@ EFFECTS = {
         "tasks of new workers are counted without the worker until old workers are gone for an hour; raise "
         "metrics.max_series, or set metrics.worker_labels"
     ),
-    "series": "new task names are added up as `overflow`; raise metrics.max_series, or check who may publish events",
+    "series": (
+        "new task names are counted together as `overflow`; raise metrics.max_series, or check who may publish events"
+    ),
 }
 """Table → the effect if it is full, and what to do."""
 

@@ -124,7 +124,8 @@ class Ticker:
             self._logger.warning(
                 "store-clock-put-back",
                 seconds=ticked.clock_step,
-                reason="Redis's clock was put back, or a fail-over led to a host whose clock is behind: synchronize it",
+                reason="Redis's clock went backwards, or a fail-over moved to a host whose clock is behind: "
+                "synchronize the clocks",
             )
         self._rejections.report()
         # Batches that are merged again are counted again. Only after that can it be seen which counts are missing.

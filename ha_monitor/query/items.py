@@ -24,7 +24,7 @@ from ha_monitor.store.queries import Gap, KeptTask
 
 
 class GapItem(Struct):
-    """What an answer may lack. A time that is not known is null."""
+    """Something that an answer may lack. A time that is not known is null."""
 
     what: str
     since: str | None
@@ -79,7 +79,7 @@ class LegItem(Struct):
 
 
 class BranchItem(Struct):
-    """A task of a tree, and the one under which it hangs there."""
+    """A task in a tree, and its parent there."""
 
     task_id: str
     parent: str | None
@@ -124,7 +124,7 @@ class TaskItem(Struct):
 
 
 class LetterItem(Struct):
-    """A call of a handler that failed for good."""
+    """A handler call that failed for good."""
 
     id: str
     time: str | None
@@ -139,7 +139,7 @@ class LetterItem(Struct):
 
 
 class GroupTaskItem(Struct):
-    """A task with an error of a group, and when its last one was."""
+    """A task with an error of a group, and the time of its latest such error."""
 
     task_id: str
     time: str | None
@@ -172,7 +172,7 @@ class GroupItem(Struct):
 
 
 class Numbers(Struct):
-    """What was run of a name in some time; durations in seconds."""
+    """The runs of a name in a period; durations in seconds."""
 
     runs: int
     succeeded: int
@@ -185,7 +185,7 @@ class Numbers(Struct):
 
 
 class NameItem(Struct):
-    """A name, what was run of it, and what in the same time of the day before."""
+    """A name, its runs in a period, and its runs in the same period of the day before."""
 
     name: str
     now: Numbers

@@ -11,7 +11,7 @@ from ha_monitor.store.incidents import Incident, Mark, Phase, Severity, Silence
 
 
 class ToldItem(Struct):
-    """Who was told of an incident, and what."""
+    """A channel that was notified of an incident, and what it was last told."""
 
     channel: str
     time: str | None

@@ -13,8 +13,8 @@ from ha_monitor.store.queries import KeptTask
 
 
 class QueueItem(Struct):
-    """A queue: what waits in it, how fast that comes and leaves, and what would be needed. Where producers send no
-    `task-sent`, all but the name and the consumers is null.
+    """A queue: what waits in it, how fast tasks come and leave, and how many processes it needs. Where producers do not
+    send `task-sent`, everything except the name and the consumers is null.
     """
 
     queue: str

@@ -26,7 +26,7 @@ SETTLING = 600.0
 
 
 class Source(StrEnum):
-    """Where a definition is from, the best first."""
+    """Where a definition comes from, best source first."""
 
     REDBEAT = "redbeat"
     """What RedBeat itself uses; it includes what the configuration of the application says."""
@@ -39,7 +39,7 @@ class Source(StrEnum):
 
 
 class ScheduleState(StrEnum):
-    """What is to be said of a schedule, or of one due time of it."""
+    """The state of a schedule, or of one of its due times."""
 
     ON_TIME = "on time"
     LATE = "late"

@@ -244,7 +244,7 @@ def _about_end(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
     code = _whole(score) % 16
     if code in ORPHANED:
         return "in ended-badly as orphaned, though it has ended" if told.has_ended else ""
-    return "" if told.failed and code == told.code else "in ended-badly, though it did not end so"
+    return "" if told.failed and code == told.code else "in ended-badly, though it ended differently"
 
 
 def _about_wait(told: _Told, score: bytes | None, queues: dict[bytes, bytes], *, may_lack: bool) -> str:

@@ -65,5 +65,5 @@ def read_letter(raw: bytes) -> KeptLetter:
         letter = msgspec.json.decode(raw, type=DeadLetter)
         return KeptLetter(letter_id(letter.handler, letter.event["id"]), letter, raw)
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        letter = DeadLetter(error=f"this is no dead letter: {reason_of(error)}")
+        letter = DeadLetter(error=f"not a valid dead letter: {reason_of(error)}")
         return KeptLetter(blake2b(raw, digest_size=6).hexdigest(), letter, raw)

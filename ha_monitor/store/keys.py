@@ -26,20 +26,20 @@ class Kind(NamedTuple):
 TYPES = {
     "leases": Kind("zset", "token of a living instance -> end of its lease", needed=True),
     "waiting": Kind("zset", "id of a task with announcements or counts that wait -> their deadline", needed=True),
-    "tokens": Kind("string", "the last token given out", is_number=True),
+    "tokens": Kind("string", "the last token issued", is_number=True),
     "rollback": Kind("string", "when it was last found that this store had gone back", is_number=True),
     "clock": Kind("string", "what Redis's clock said at the last tick of any instance", is_number=True),
     "format": Kind("string", "version of this layout", is_number=True),
     "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
     "interrupted": Kind(
         "set",
-        "what is not to be announced again: of a call that did not come to its end, and what was announced before this "
-        "store went back: ids of events, digests of entries",
+        "what is not to be announced again: of interrupted calls, and what was announced before this store went back: "
+        "ids of events, digests of entries",
     ),
-    "tail": Kind("stream", "what the fleet announces, while somebody looks (outbox.lua)"),
+    "tail": Kind("stream", "what the fleet announces, while somebody watches (outbox.lua)"),
     "tail_wanted": Kind(
         "string",
-        "how many announcements were put into the tail, and some more; there while somebody looks (tail.py)",
+        "how many announcements were put into the tail, and some more; there while somebody watches (tail.py)",
         is_number=True,
     ),
     "producers": Kind("hash", "task name, or for retries <name>\\31retry -> when its task-sent was last seen, in s"),
@@ -50,7 +50,7 @@ TYPES = {
     "leader": Kind("string", "the token of the leader"),
     "liveness": Kind(
         "hash",
-        "nodename -> its state (liveness.lua); behind a lost one, the time in µs of its last event, when it was last "
+        "nodename -> its state (liveness.lua); after a lost one, the time in µs of its last event, when it was last "
         "heard of before, and when it was first heard of again, or 0",
     ),
     "processes": Kind("zset", "<nodename>\\31<pid> of a worker's process -> when an instance last heard of it"),
@@ -68,8 +68,8 @@ TYPES = {
         "(index/waits.lua)",
     ),
     "wait_queues": Kind("hash", "queue in which tasks have waited -> its number in `waits`"),
-    "stuck": Kind("hash", "id of a task that was said to be stuck -> the phase it then was in, and since when in µs"),
-    "orphaned": Kind("hash", "the same for those that were said to be orphaned"),
+    "stuck": Kind("hash", "id of a task that was announced as stuck -> the phase it then was in, and since when in µs"),
+    "orphaned": Kind("hash", "the same for those that were announced as orphaned"),
     "ended_badly": Kind(
         "zset",
         "id of a task that failed, was rejected, revoked or orphaned -> when, times 16, plus what of these "
@@ -101,7 +101,7 @@ TYPES = {
         "hash", "unconfirmed, confirmed -> lines of single workers that were written lately; expires"
     ),
     "overflow_workers": Kind(
-        "string", "MessagePack: {kind of line -> {workers to be told of in one, the first of them}}"
+        "string", "MessagePack: {kind of line -> {number of workers for one line, the first names}}"
     ),
     "briefs": Kind("string", "MessagePack: how many hashes of brief records there are, by generation (briefs.lua)"),
     "gaps": Kind("list", "what was lost as JSON, newest first: {what, since, until, worker, lost, told}"),
@@ -115,13 +115,15 @@ TYPES = {
     "silences": Kind("hash", "id of a silence -> the silence as JSON; expires with the last"),
     "deploys": Kind("list", "the latest marks of deployments as JSON, newest first"),
     "notify_claims": Kind("hash", "id of a message that is being delivered -> its claim as JSON (deliveries.py)"),
-    "notify_told": Kind("hash", "<incident>\\31<channel> -> what that was told of it as JSON (deliveries.py)"),
+    "notify_told": Kind(
+        "hash", "<incident>\\31<channel> -> what the channel was told about it as JSON (deliveries.py)"
+    ),
     "notify_taken": Kind("zset", "id of a message that a channel took in the last hour -> when"),
-    "schedules": Kind("hash", "name of a schedule -> what is said of it as JSON, without its due times (schedules.py)"),
+    "schedules": Kind("hash", "name of a schedule -> its judgement as JSON, without its due times (schedules.py)"),
     "schedule_runs": Kind("hash", "name of a schedule -> its latest due times and what came of each as JSON"),
-    "schedule_sources": Kind("hash", "what is asked for schedules -> what it said last as JSON"),
+    "schedule_sources": Kind("hash", "what is asked for schedules -> its last answer as JSON"),
     "schedule_habits": Kind("hash", "name of a task that may run regularly -> when it ran lately as JSON"),
-    "schedule_coverage": Kind("string", "of which times the fleet has all events, as JSON"),
+    "schedule_coverage": Kind("string", "the periods for which the fleet has all events, as JSON"),
     "refusals": Kind("hash", "table -> entries for which there was no room (tables.lua)"),
 }
 """The keys that exist once, by their attribute of `Keys`."""
@@ -131,8 +133,9 @@ OWN = {
         "hash",
         "who, stats, seen, merged; `before`: its last token; `lease`: its length; "
         "`first_look`: after how many ms it has open tasks looked at first; `calls`: how many it made; "
-        "`behind`: the sequence number behind the last entry of its outbox; `taken`: how many entries of it another "
-        "one has taken; `recovered`: the sequence number behind the last entry that comes from another one's outbox; "
+        "`behind`: the next sequence number of its outbox; `taken`: how many entries of that another instance "
+        "has taken over; `recovered`: the sequence number after the last entry taken over from another instance; "
+        "`left_by`: the latest of its calls that did not merge all of its batch; "
         "`took`: MessagePack: what it took over at last, as in `takeovers`, and in which of its calls",
         needed=True,
         number="behind",

@@ -62,7 +62,7 @@ def read_entry(raw: bytes) -> Entry:
     try:
         entry = _decode(raw)
         if not (_is_time(entry.event.time) and _is_time(entry.event.fields.get("since"))):
-            raise ValueError("a time that is none")
+            raise ValueError("an invalid time")
         return entry
     except ValueError as error:
         # Written by an unknown version or by another program. It must neither stop the loop nor vanish. msgspec's own

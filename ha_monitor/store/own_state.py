@@ -12,10 +12,9 @@ from ha_monitor.clock import Clock
 from ha_monitor.store.results import Rollback
 
 WHY_LOST = {
-    "TAKEN_OVER": "the lease of this instance ran out, and another one took its outbox over",
-    "MOVED": "the lease was renewed by a call whose reply was lost; what that left is announced when it has run out",
-    "FORGOTTEN": "Redis does not know this instance any more: its keys were deleted, or Redis went back to an earlier "
-    "state",
+    "TAKEN_OVER": "this instance's lease expired, and another instance took over its outbox",
+    "MOVED": "the lease was renewed by a call whose reply was lost; its announcements follow when that lease expires",
+    "FORGOTTEN": "Redis no longer knows this instance: its keys were deleted, or Redis went back to an earlier state",
 }
 """Why an instance no longer has a lease, by the word that `lua/lease.lua` returns."""
 LONGEST = 150.0

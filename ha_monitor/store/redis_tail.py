@@ -67,7 +67,7 @@ class RedisTail:
     def resume(self, cursor: str) -> None:
         found = _CURSOR.fullmatch(cursor)
         if found is None:
-            raise ValueError("expected what the answer before it ended with")
+            raise ValueError("expected the cursor from the end of the previous answer")
         place, last = found.groups()
         self._cursor, self._is_resumed = place.encode(), True
         self._counted.at, self._counted.last = _time_of(self._cursor), None if last == "-" else int(last)

@@ -37,7 +37,7 @@ _REASONS = {
     "NOAUTH": f"it requires a password: {_LOGIN}",
     "without any password configured": "it has no password: remove sentinel_password from store.url",
     "invalid username-password pair": "sentinel_username or sentinel_password in store.url is wrong",
-    "no permissions": "its user may not ask; grant it: +client|setname +sentinel|get-master-addr-by-name",
+    "no permissions": "its user lacks rights; grant it: +client|setname +sentinel|get-master-addr-by-name",
 }
 """By words from Redis's own errors."""
 

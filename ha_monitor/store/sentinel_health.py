@@ -12,7 +12,7 @@ from ha_monitor.store.sentinel_url import Address, SentinelUrl, shown
 
 _AWAY = re.compile(rb"s_down|o_down|disconnected")
 _RIGHTS = "+sentinel|slaves +sentinel|ckquorum"
-_CURE = "until then nothing replaces a primary that dies"
+_CURE = "until then a failed primary is not replaced"
 
 
 def problems_of(url: SentinelUrl, timeout: float) -> list[str]:
@@ -35,7 +35,7 @@ def _told_by(sentinel: Address, url: SentinelUrl, timeout: float) -> list[str]:
         finally:
             connection.disconnect()
     except redis.exceptions.NoPermissionError:
-        return [f"its user may not ask how it is; grant it: {_RIGHTS}"]
+        return [f"its user may not read its health; grant it: {_RIGHTS}"]
     except (redis.exceptions.RedisError, OSError) as error:
         if "No such master" in str(error):
             return [f"{reason_given(None, url.service)}; correct the name in store.url"]

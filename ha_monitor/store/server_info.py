@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ha_monitor.store.results import StoreInfo
 
 _FAILED_SAVES = {
-    "aof_last_write_status": "cannot write its append-only file: a restart of it loses what came since",
+    "aof_last_write_status": "cannot write its append-only file: a restart loses everything since then",
     "aof_last_bgrewrite_status": "could not rewrite its append-only file, which grows until the disk is full",
     "rdb_last_bgsave_status": "could not save to disk, and may refuse writes for that (stop-writes-on-bgsave-error)",
 }
@@ -32,9 +32,9 @@ def risks_of(info: Mapping[str, str], *, by_sentinel: bool, waits: bool = False)
     risks = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and info.get("maxmemory", "0") != "0":
-        risks.append(f"maxmemory-policy is {policy}: Redis may drop records; set it to noeviction")
+        risks.append(f"maxmemory-policy is {policy}: Redis may evict records; set it to noeviction")
     if info.get("aof_enabled") == "0":
-        risks.append("appendonly is off: a restart of Redis loses what it did not save; set appendonly yes")
+        risks.append("appendonly is off: a restart of Redis loses unsaved data; set appendonly yes")
     for field, what in _FAILED_SAVES.items():
         if info.get(field, "ok") != "ok":
             risks.append(f"Redis {what}; its log says why: make room on its disk, or let it write to its folder")

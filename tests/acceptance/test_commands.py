@@ -108,7 +108,7 @@ def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str,
     assert [(one["instance"], one["alive"], one["state"]) for one in fleet["instances"]] == [("1", True, "consuming")]
     assert fleet["queue"]["consumers"] == 1
     assert other.returncode == 78
-    assert "exists with another x-message-ttl: it has 43200000" in other.stdout
+    assert "exists with a different x-message-ttl: 43200000" in other.stdout
     assert "set queue.message_ttl = 43200" in other.stdout
 
 

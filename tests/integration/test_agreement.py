@@ -125,7 +125,7 @@ def test_what_no_script_wrote_stops_nothing(one: Instance, inside: Inside) -> No
     told = {(one.task_id, one.what) for one in found(one, inside, keeps_open=False)}
 
     assert told == {
-        ("failed", "in ended-badly, though it did not end so"),
+        ("failed", "in ended-badly, though it ended differently"),
         ("waits", "in waits with another queue or time"),
     }
 

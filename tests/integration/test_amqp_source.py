@@ -156,14 +156,14 @@ def test_an_exchange_that_others_declared_is_taken_as_it_is(
     ("first", "second", "says"),
     [
         ({"message_ttl": 60.0}, {},
-         "another x-message-ttl: it has 60000, configured is 43200000; set queue.message_ttl = 60,"),
-        ({"expires": 60.5}, {}, "another x-expires: it has 60500, configured is 86400000; set queue.expires = 60.5,"),
-        ({"max_length": 5}, {}, "another x-max-length: it has 5, configured is 1000000; set queue.max_length = 5,"),
+         "different x-message-ttl: 60000; configured is 43200000; set queue.message_ttl = 60,"),
+        ({"expires": 60.5}, {}, "different x-expires: 60500; configured is 86400000; set queue.expires = 60.5,"),
+        ({"max_length": 5}, {}, "different x-max-length: 5; configured is 1000000; set queue.max_length = 5,"),
         ({}, {"delivery_limit": 2000},
-         "another x-delivery-limit: it has 1000000, configured is 2000; "
+         "different x-delivery-limit: 1000000; configured is 2000; "
          "set queue.delivery_limit = 1000000,"),
         ({"type": QueueType.CLASSIC}, {},
-         "another x-queue-type: it has classic, configured is quorum; set queue.type = classic,"),
+         "different x-queue-type: classic; configured is quorum; set queue.type = classic,"),
     ],
 )  # fmt: skip
 def test_instances_that_differ_are_told_how(

@@ -146,7 +146,7 @@ def test_a_sender_in_a_form_that_is_not_read_is_told_of(
             f', most likely of {refused.nodename}: set event_serializer = "json" in the application'
         )
         assert {line["worker"] for line in fleet.said("task-succeeded")} == {readable.nodename}
-        refusal = f'serialized with {serializer}, which is not read: set event_serializer = "json"'
+        refusal = f'serialized with {serializer}, which is not supported: set event_serializer = "json"'
         assert fleet.said("event-rejected")[0]["reason"].startswith(refusal)
 
 

@@ -190,7 +190,7 @@ def test_an_alarm_is_told_and_waited_for_with_one_connection(alarming: PrivateRa
     assert broadcast.is_blocked
     for _ in range(5):
         broadcast.ask_again()
-        with pytest.raises(BrokerBlocked, match="RabbitMQ has an alarm for memory or disk"):
+        with pytest.raises(BrokerBlocked, match="RabbitMQ has a memory or disk alarm"):
             broadcast.unless_blocked(lambda: pytest.fail("asked"))
     assert connections(alarming) == 1
     assert broadcast.asked_at is None

@@ -222,7 +222,7 @@ def test_sentinels_that_cannot_fail_over_are_found(own_redis: PrivateRedis, tmp_
 
     assert too_few == [
         f"sentinel 127.0.0.1:{sentinel}: too few sentinels see each other (1 usable) for the quorum of the service "
-        "main, or for a majority: start the others; until then nothing replaces a primary that dies"
+        "main, or for a majority: start the others; until then a failed primary is not replaced"
     ]
     assert alone == [
         f"sentinel 127.0.0.1:{sentinel}: there is no replica of the service main: start one; until then nothing "

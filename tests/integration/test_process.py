@@ -68,7 +68,7 @@ def test_a_full_disk_ends_it_with_one_line() -> None:
     with Path("/dev/full").open("wb") as full, running(full.fileno()) as process:
         assert end_of(process) == (
             EX_IOERR,
-            ["ha-monitor: standard output takes no more lines: No space left on device"],
+            ["ha-monitor: standard output no longer accepts lines: No space left on device"],
         )
 
 
@@ -79,7 +79,7 @@ def test_a_reader_that_goes_ends_it_with_one_line() -> None:
         os.close(writing)
         assert os.read(reading, 100).startswith(b'{"timestamp":')
         os.close(reading)
-        assert end_of(process) == (EX_IOERR, ["ha-monitor: standard output takes no more lines: Broken pipe"])
+        assert end_of(process) == (EX_IOERR, ["ha-monitor: standard output no longer accepts lines: Broken pipe"])
 
 
 def test_a_command_on_a_full_disk_ends_with_one_line() -> None:

@@ -54,7 +54,9 @@ def test_one_large_message_disconnects_all_and_the_reason_says_why(server: Priva
             one.connect()
         assert admin.publish(CHANNEL, b"x" * 2_000_000) == 2
         for one in sources:
-            with pytest.raises(BrokerUnavailable, match=r"\(perhaps by client-output-buffer-limit pubsub\); all was"):
+            with pytest.raises(
+                BrokerUnavailable, match=r"\(perhaps because of client-output-buffer-limit pubsub\); everything was"
+            ):
                 wait_until(lambda one=one: one.receive(1, 0.2) or one.heartbeat(), 30, "the end")  # type: ignore[misc]
             one.connect()
         assert admin.publish(CHANNEL, b"x") == 2

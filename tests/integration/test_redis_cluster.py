@@ -17,9 +17,7 @@ from ha_monitor.store.store import RedisStore
 from tests.support.services import PrivateRedis
 from tests.support.threads import plain_threads
 
-REFUSED = (
-    "{key}.url: 127.0.0.1:{port}/0 is a node of a Redis Cluster, which cannot be the {key}: name a Redis without a "
-)
+REFUSED = "{key}.url: 127.0.0.1:{port}/0 is a node of a Redis Cluster, which is not supported as the {key}: name a "
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_an_instance_on_another_vhost_waits_until_the_others_have_stopped(
             wait_until(lambda: other.said("broker-unavailable"), 60, "the refusal")
             reason = other.said("broker-unavailable")[0]["reason"]
             assert f"consumes from vhost {broker_url.rpartition('/')[2]} of " in reason
-            assert "this one would from vhost another of " in reason
+            assert "this one is connected to vhost another of " in reason
             assert other.said("broker-connected") == []
             found = [finding.text for finding in check_broker(other.config) if finding.severity is Severity.FAILED]
             assert len(found) == 1

@@ -179,7 +179,7 @@ def test_workers_that_are_lost_together_have_one_event(one: Instance, inside: In
 
     assert (found.fields["count"], sorted(found.fields["workers"])) == (2, names)
     assert own(one) == []
-    assert "all workers fell silent at once" in found.fields["reason"]
+    assert "all workers fell silent together" in found.fields["reason"]
     one.apply(event("worker-heartbeat", hostname="a@host", at=TIME + 100, clock=9))
     assert states(watch(one, together=True))["a@host"] == "online"
     assert own(one) == [("worker-recovered", "a@host")]

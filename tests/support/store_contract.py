@@ -435,7 +435,7 @@ class StoreContract:
             one.store.recover,
             lambda: one.duties.losses(report=True),
         ):
-            with pytest.raises(LeaseLost, match="another one took its outbox over"):
+            with pytest.raises(LeaseLost, match="another instance took over its outbox"):
                 call()
         assert types(merge(two, decode(*life("b")))) == ["task-received", "task-started", "task-succeeded"]
 
@@ -901,7 +901,7 @@ class StoreContract:
         tick(one)
         bed.delete_all()
         for store in (one.store, two.store):
-            with pytest.raises(LeaseLost, match="does not know this instance any more"):
+            with pytest.raises(LeaseLost, match="no longer knows this instance"):
                 tick(one if store is one.store else two)
             store.register({"instance": "1", "host": "host", "pid": 1})
         three = started(bed)

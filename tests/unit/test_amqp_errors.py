@@ -28,30 +28,30 @@ def conflict(argument: str, received: str, current: str) -> str:
     [
         (
             conflict("x-message-ttl", "'5000'", "'43200000'"),
-            "h:1/: the queue celeryev.x exists with another x-message-ttl: it has 43200000, configured is 5000; "
+            "h:1/: the queue celeryev.x exists with a different x-message-ttl: 43200000; configured is 5000; "
             "set queue.message_ttl = 43200, or " + CURE,
         ),
         (
             conflict("x-expires", "the value '1' of type 'signedint'", "the value '1500' of type 'long'"),
-            "h:1/: the queue celeryev.x exists with another x-expires: it has 1500, configured is 1; "
+            "h:1/: the queue celeryev.x exists with a different x-expires: 1500; configured is 1; "
             "set queue.expires = 1.5, or " + CURE,
         ),
         (
             conflict("x-queue-type", "'quorum'", "'classic'"),
-            "h:1/: the queue celeryev.x exists with another x-queue-type: it has classic, configured is quorum; "
+            "h:1/: the queue celeryev.x exists with a different x-queue-type: classic; configured is quorum; "
             "set queue.type = classic, or " + CURE,
         ),
         (
             conflict("x-max-length", "the value '9' of type 'signedint'", "none"),
-            "h:1/: the queue celeryev.x exists with another x-max-length: it has none, configured is 9; " + CURE,
+            "h:1/: the queue celeryev.x exists with a different x-max-length: none; configured is 9; " + CURE,
         ),
         (
             conflict("durable", "'true'", "'false'"),
-            "h:1/: the queue celeryev.x exists with another durable: it has false, configured is true; " + CURE,
+            "h:1/: the queue celeryev.x exists with a different durable: false; configured is true; " + CURE,
         ),
         (
             conflict("durable", "'true'", "'false'").replace("queue 'celeryev.x'", "exchange 'celeryev'"),
-            "h:1/: the exchange celeryev exists with another durable: it has false, configured is true; "
+            "h:1/: the exchange celeryev exists with a different durable: false; configured is true; "
             "broker.exchange must be the exchange that Celery's workers declare",
         ),
     ],
@@ -69,7 +69,7 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
         (
             amqp.exceptions.PreconditionFailed(conflict("durable", "'true'", "'false'"), DECLARE),
             ConfigurationError,
-            "exists with another durable",
+            "exists with a different durable",
         ),
         (
             amqp.exceptions.ResourceLocked("RESOURCE_LOCKED - cannot obtain exclusive access", DECLARE),
@@ -121,7 +121,7 @@ def test_a_queue_that_is_there_already_is_explained(text: str, line: str) -> Non
                 DECLARE,
             ),
             BrokerUnavailable,
-            "is down or inaccessible: the queue is on that node alone; start rabbit@b, or have a quorum queue on three",
+            "is down or inaccessible: the queue exists only on that node; start rabbit@b, or use a quorum queue on ",
         ),
         (
             amqp.exceptions.ConnectionForced("CONNECTION_FORCED - \x1b[2J"),

@@ -13,7 +13,7 @@ from ha_monitor.schedules.model import Definition, History, Judgement, ScheduleS
 from ha_monitor.store.schedules import KnownSource
 
 READ = KnownSource(read_at=1_800_000_000.0)
-NOBODY = KnownSource(problem="none of 2 workers that were asked for their settings answered")
+NOBODY = KnownSource(problem="none of the 2 workers asked for their settings answered")
 REFUSED = KnownSource(problem="redbeat.url: connection refused")
 
 
@@ -48,7 +48,7 @@ def judged(name: str, *, problem: str = "", differs: str = "") -> Judgement:
             [
                 warning(
                     "schedules",
-                    "the workers could not be asked for the schedule of beat: none of 2 workers that were asked for "
+                    "the workers could not be asked for the schedule of beat: none of the 2 workers asked for "
                     "their settings answered; schedules in the configuration are watched all the same "
                     "(docs/schedules.md)",
                 ),

@@ -13,6 +13,7 @@ import pytest
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import MAX_EVENTS, Batch, Message
+from ha_monitor.events.serializers import refused_serializer
 from tests.unit.builders import TASK_TYPES, TIME, UUID, WORKER_TYPES, decode, event
 
 
@@ -80,7 +81,7 @@ def test_what_is_no_event_is_rejected_with_the_reason(body: bytes, why: str) -> 
     ("message", "why"),
     [
         (Message(b"\x80\x04.", "application/x-python-serialize"),
-         "serialized with pickle, which is not read: set event_serializer = \"json\" in the application"),
+         "serialized with pickle, which is not supported: set event_serializer = \"json\" in the application"),
         (Message(b"{}", ""), "content type '' is neither JSON nor MessagePack"),
         (Message(b"{}", "application/json", "utf-16"), "content encoding 'utf-16' is not UTF-8"),
     ],
@@ -313,3 +314,9 @@ def payload(raw: msgspec.Raw) -> dict[str, Any]:
     data = bytes(raw)
     inner = data[1:] if data[0] >> 5 == 0b101 else data[5:]
     return msgspec.msgpack.decode(inner)
+
+
+@pytest.mark.parametrize("said", ["not supported", "not read"])
+def test_a_refused_serializer_is_recognised(said: str) -> None:
+    """Given a rejection that this or an earlier version recorded, the serializer is found in it."""
+    assert refused_serializer(f"serialized with pickle, which is {said}: set event_serializer") == "pickle"

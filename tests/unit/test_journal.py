@@ -194,7 +194,7 @@ def test_a_journald_that_stays_away_is_said(tmp_path: Path) -> None:
     clock = TurnedClock()
     output = JournalOutput(clock, str(tmp_path / "socket"))
 
-    with pytest.raises(OutputLost, match=r"journald takes no lines at .*socket: No such file or directory"):
+    with pytest.raises(OutputLost, match=r"journald accepts no lines at .*socket: No such file or directory"):
         output.write([line(b"{}")])
 
     assert sum(clock.slept) == pytest.approx(GIVE_UP_AFTER)

@@ -138,7 +138,7 @@ def test_what_is_no_long_text_is_refused(byte: bytes) -> None:
     try:
         for _ in range(400):
             texts.add(byte * (100_000 // len(byte)))
-        with pytest.raises(BadEvent, match="bytes holds more than 4194304 beside long texts"):
+        with pytest.raises(BadEvent, match="bytes is larger than 4194304 even without its long texts"):
             texts.finish()
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_BODY
     finally:

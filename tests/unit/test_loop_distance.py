@@ -94,7 +94,7 @@ def test_an_instance_keeps_its_lease_however_long_it_connects_to_the_broker(bed:
     assert one.record.store.holds_lease()
     assert bed.store_trouble.moments["before tick"] >= 5 * 5
     (said,) = one.said("broker-unavailable")
-    assert f"connecting has taken {SLOW_AFTER:g} s and goes on: the name server for broker.url" in said["reason"]
+    assert f"still connecting after {SLOW_AFTER:g} s: the host, or the name server for broker.url" in said["reason"]
     assert not one.telemetry.health.ready().good
     hanging.may_end.set()
     cycles_until(one, lambda: one.announced == ALL, "the events")

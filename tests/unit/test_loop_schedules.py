@@ -338,7 +338,7 @@ def test_a_worker_that_does_not_answer_takes_nothing_away(fleet: Fleet) -> None:
 
     assert list(fleet.states) == ["shop.report often"]
     assert [line["reason"] for line in one.said("schedules-not-read")] == [
-        "none of 1 workers that were asked for their settings answered"
+        "the only worker asked for its settings did not answer"
     ]
     assert fleet.bed.server.schedules.sources[Source.CONF].read_at > 0
 

@@ -452,7 +452,7 @@ def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> N
 
     assert bed.receivers["bad"].got == []
     assert bed.duties["1"].failing == ["bad"]
-    assert bed.reasons() == [f"no end of a delivery in {LONGEST_CALL:g} s"]
+    assert bed.reasons() == [f"a delivery has not ended after {LONGEST_CALL:g} s"]
     hangs.set()
 
 

@@ -54,8 +54,8 @@ def test_an_instance_with_another_broker_waits_until_the_others_are_gone() -> No
     assert second.stats.state == "waiting for the broker"
     assert len(other.broker.ready) == 1
     assert {line["reason"] for line in second.said("broker-unavailable")} == {
-        "another instance of node_id ha-monitor consumes from memory, this one would from another: give the instances "
-        "of each broker a node_id of their own"
+        "another instance of node_id ha-monitor consumes from memory, but this one is connected to another: use a "
+        "separate node_id for each broker"
     }
 
     first.pipeline._shutdown(finish=True)
@@ -165,7 +165,7 @@ def test_a_second_instance_of_one_name_says_so_once(place: str) -> None:
     (line,) = second.said("instance-name-taken")
     assert (line["level"], line["reason"]) == (
         "warning",
-        "instance 1 on host runs twice, as pid 1 and as pid 1: their metrics are mixed, and nobody is told if one of "
-        "them dies; give each a name of its own (--instance)",
+        "instance 1 on host runs twice, as pid 1 and as pid 1: their metrics are mixed, and the death of one "
+        "goes unnoticed; give each its own name (--instance)",
     )
     assert [one.said("instance-name-taken") for one in (dead, first, other)] == [[], [], []]

@@ -53,7 +53,9 @@ def test_the_refusals_of_a_node_say_what_it_is(error: Exception) -> None:
         raise error
 
     told = unavailable(URL, Broker(url=URL), error)
-    assert str(told).startswith("broker.url: node1:7000/0 is a node of a Redis Cluster, which cannot be the broker")
+    assert str(told).startswith(
+        "broker.url: node1:7000/0 is a node of a Redis Cluster, which is not supported as the broker"
+    )
     assert told.lasting
 
 

@@ -174,7 +174,7 @@ def test_without_a_thread_one_is_asked_at_each_attempt() -> None:
         ),
         (
             refusing(redis.exceptions.NoPermissionError("User m has no permissions to run the 'sentinel' command")),
-            "its user may not ask; grant it: +client|setname +sentinel|get-master-addr-by-name",
+            "its user lacks rights; grant it: +client|setname +sentinel|get-master-addr-by-name",
             True,
         ),
         (refusing(ConnectionRefusedError(111, "Connection refused")), "Connection refused", False),

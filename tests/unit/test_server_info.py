@@ -43,7 +43,7 @@ def test_a_primary_that_waits_for_replicas_is_safe(changes: dict[str, str]) -> N
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("aof_last_write_status", "cannot write its append-only file: a restart of it loses what came since"),
+        ("aof_last_write_status", "cannot write its append-only file: a restart loses everything since then"),
         ("aof_last_bgrewrite_status", "could not rewrite its append-only file"),
         ("rdb_last_bgsave_status", "could not save to disk"),
     ],

@@ -50,7 +50,7 @@ local STEPS = 8 -- of a call's work, for each process
 local LARGEST_ACCOUNT = 4096 -- bytes; ten times the usual size
 local MOST_IN_A_LINE = 20 -- names
 local MOST_GAPS = 1000
-local ADVICE = 'they ran tasks and no event of them came: start them with -E, set worker_send_task_events, or set '
+local ADVICE = 'they ran tasks but sent no task events: start them with -E, set worker_send_task_events, or set '
   .. 'broker.enable_events'
 local writes = {}
 local silent_workers, silent_at = {}, nil -- nodenames to be reported; what the line's id is made of

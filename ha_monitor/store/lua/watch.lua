@@ -33,7 +33,7 @@
 -- How many workers have a line of their own in a minute: those that were never confirmed, and the others. The rest
 -- share a line when all workers were looked at.
 local MOST_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
-local TOGETHER = 'all workers fell silent at once, and the broker delivers to this instance: look at their host, and '
+local TOGETHER = 'all workers fell silent together, and the broker delivers to this instance: look at their host, and '
   .. 'at the network between them, the broker and its nodes (rabbitmq-diagnostics cluster_status)'
 local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
 local MOST_ACTIVE = 1000000 -- tasks that a worker runs: a larger number is not a number of tasks

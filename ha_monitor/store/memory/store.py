@@ -141,7 +141,7 @@ class MemoryStore:
 
     def receive_apply(self) -> Applied:
         if not self._under_way:
-            raise StoreUnavailable("no batch was handed over")
+            raise StoreUnavailable("no batch is in flight")
         sent = self._under_way.popleft()
         applied = self.call("apply", lambda: self._answer(sent))
         self._progress.confirm_upto(sent.announced)

@@ -21,7 +21,7 @@ class MemoryTail:
     def resume(self, cursor: str) -> None:
         place, _, known = cursor.partition(".")
         if not (place.isdigit() and known == "-"):
-            raise ValueError("expected what the answer before it ended with")
+            raise ValueError("expected the cursor from the end of the previous answer")
         self._read = int(place)
 
     @property

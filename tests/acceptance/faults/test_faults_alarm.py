@@ -98,6 +98,6 @@ def test_broker_alarm(
     assert_guarantee(account)
     assert lost == [name]
     (failure,) = failures
-    assert "RabbitMQ has an alarm for memory or disk" in failure
+    assert "RabbitMQ has a memory or disk alarm" in failure
     assert {event for event, _ in said} == {"broker-alarm"}
     assert len(said) == len(set(said)), "each instance that hears of it says so once"

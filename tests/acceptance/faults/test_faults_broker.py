@@ -170,7 +170,7 @@ def test_queue_exists_with_other_arguments(tmp_path: Path, broker_url: str, stor
         assert instance.process.wait(30) == 78
         (line,) = other.said("configuration-invalid")
     assert line["level"] == "error"
-    assert "the queue celeryev.fleet exists with another x-message-ttl: it has 43200000" in line["reason"]
+    assert "the queue celeryev.fleet exists with a different x-message-ttl: 43200000" in line["reason"]
     assert "set queue.message_ttl = 43200" in line["reason"]
     assert "\n" not in line["reason"]
 

@@ -128,7 +128,7 @@ def test_a_connection_that_is_closed_amid_a_handler_is_made_again_at_once(
         outside = lost_outside_the_gap(fleet, published)
 
     assert "Connection closed by server" in outage["reason"]
-    assert "all was received until" in outage["reason"]
+    assert "everything was received until" in outage["reason"]
     assert outside == []
     assert_only_lost(account, fleet)
 
@@ -239,7 +239,10 @@ def test_a_subscriber_that_redis_drops_says_why_and_what_is_missing(
 
     assert account.lost > 0
     # Where the kernel drops what Redis had sent before it closed the connection, the cause is likely, not certain.
-    certain, likely = f": more waited for it than {SETTING} pubsub allows", f" (perhaps by {SETTING} pubsub)"
+    certain, likely = (
+        f": more was buffered for it than {SETTING} pubsub allows",
+        f" (perhaps because of {SETTING} pubsub)",
+    )
     assert outage["reason"].partition("; ")[0].endswith((certain, likely)), outage
     assert outside == []
     assert_only_lost(account, fleet)
