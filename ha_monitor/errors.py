@@ -8,7 +8,7 @@ program decides by the class alone:
 `Unavailable`         wait and try again: broker or store is unavailable
 `LeaseLost`           the lease is lost: register again, emit nothing that was pending
 `UsageError`          a person asked for something that does not exist: one line, exit status 64
-`OutputLost`          the output takes no more lines: one line on standard error, exit status 74
+`OutputLost`          the output no longer accepts lines: one line on standard error, exit status 74
 ===================  =======================================================================
 """
 
@@ -73,7 +73,7 @@ class LeaseLost(HaMonitorError):
 
 
 class OutputLost(HaMonitorError):
-    """Standard output or the journal takes no more lines. Another instance announces the lines that it did not take, or
+    """Standard output or the journal no longer accepts lines. Another instance announces the lines that it did not take, or
     this one does so at its next start.
     """
 

@@ -19,6 +19,6 @@ class ExitStatus(IntEnum):
     SOFTWARE = 70
     """A bug in the program (EX_SOFTWARE); the supervisor restarts it."""
     OUTPUT = 74
-    """Standard output or the journal takes no more lines (EX_IOERR)."""
+    """Standard output or the journal no longer accepts lines (EX_IOERR)."""
     CONFIGURATION = 78
     """The configuration is wrong (EX_CONFIG); a restart would change nothing."""

@@ -197,8 +197,8 @@ def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -
         _, facts, _ = Gatherer().gather(reader, VIEW._replace(orphaned=count))
         return [one.summary for one in see(facts).sightings if one.kind == "task-orphaned"]
 
-    assert look(999) == ["999 tasks of unknown are orphaned: nobody has them any more"]
-    assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: nobody has them any more"]
+    assert look(999) == ["999 tasks of unknown are orphaned: no worker or queue has them any longer"]
+    assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: no worker or queue has them any longer"]
 
 
 def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:

@@ -89,7 +89,7 @@ def test_a_reader_that_is_gone_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
 
-    with pytest.raises(OutputLost, match="no more lines: Broken pipe"):
+    with pytest.raises(OutputLost, match="no longer accepts lines: Broken pipe"):
         StreamOutput(writing).write(lines_of(b"hello"))
     os.close(writing)
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_an_error() -> None:
     """Given a disk without room, the caller gets to know."""
     full = os.open("/dev/full", os.O_WRONLY)
 
-    with pytest.raises(OutputLost, match="no more lines: No space left on device"):
+    with pytest.raises(OutputLost, match="no longer accepts lines: No space left on device"):
         StreamOutput(full).write(lines_of(b"hello"))
     os.close(full)
 
