@@ -73,8 +73,8 @@ class LeaseLost(HaMonitorError):
 
 
 class OutputLost(HaMonitorError):
-    """Standard output or the journal no longer accepts lines. Another instance announces the lines that it did not take, or
-    this one does so at its next start.
+    """Standard output or the journal no longer accepts lines. Another instance announces the lines that it did not
+    take, or this one does so at its next start.
     """
 
 
