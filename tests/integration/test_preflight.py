@@ -194,7 +194,7 @@ def test_a_queue_on_a_node_that_is_down_is_not_missing(rabbitmq: PrivateRabbitMQ
 
     assert [one.severity for one in findings] == [Severity.FAILED]
     assert "home node 'rabbit@b'" in findings[0].text
-    assert findings[0].text.endswith("start rabbit@b, or have a quorum queue on three nodes")
+    assert findings[0].text.endswith("start rabbit@b, or use a quorum queue on three nodes")
 
 
 def test_sentinels_that_cannot_fail_over_are_found(own_redis: PrivateRedis, tmp_path: Path) -> None:
@@ -225,8 +225,8 @@ def test_sentinels_that_cannot_fail_over_are_found(own_redis: PrivateRedis, tmp_
         "main, or for a majority: start the others; until then a failed primary is not replaced"
     ]
     assert alone == [
-        f"sentinel 127.0.0.1:{sentinel}: there is no replica of the service main: start one; until then nothing "
-        "replaces a primary that dies",
+        f"sentinel 127.0.0.1:{sentinel}: there is no replica of the service main: start one; until then a failed "
+        "primary is not replaced",
         f"sentinel 127.0.0.1:{away}: Connection refused",
     ]
     assert unknown == [f"sentinel 127.0.0.1:{sentinel}: it does not know other; correct the name in store.url"]
