@@ -1,5 +1,5 @@
 """A cluster of three RabbitMQ nodes, of which two fail or are out of reach: the queue can be found on the third, and
-delivers nothing.
+cannot deliver.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_queue_without_a_majority(
     fault_table: FaultTable,
 ) -> None:
     """given instances and workers at one node of three, when the other two stop or die for longer than a worker may be
-    silent, then each instance says that the queue delivers nothing and is not ready, `check` fails by the same name,
+    silent, then each instance says that the queue cannot deliver and is not ready, `check` fails by the same name,
     no worker is called lost, and all is well when the nodes are back
     """
     survivor, *others = cluster
@@ -90,8 +90,8 @@ def test_queue_without_a_majority(
     assert_guarantee(account)
     assert lost == []
     assert [status for status, _ in probes] == [503, 503]
-    assert all("delivers nothing" in str(body["reasons"]) for _, body in probes), probes
-    assert any("delivers nothing" in text for text in findings), findings
+    assert all("cannot deliver" in str(body["reasons"]) for _, body in probes), probes
+    assert any("cannot deliver" in text for text in findings), findings
     assert ready == [200, 200]
 
 
@@ -139,7 +139,7 @@ def test_partition(
     assert lost == []
     assert [status for status, _ in probes] == [503, 503]
     if handling != "pause_minority":
-        assert any("delivers nothing" in reason for reason in reasons), reasons
+        assert any("cannot deliver" in reason for reason in reasons), reasons
     assert ready == [200, 200]
 
 
@@ -153,6 +153,6 @@ def announce_tasks(fleet: Fleet, url: str, result_url: str, published: Published
 
 
 def says_why(instance: Instance) -> bool:
-    """Whether an instance has said that the queue delivers nothing."""
+    """Whether an instance has said that the queue cannot deliver."""
     lines = instance.lines()
-    return any("delivers nothing" in line.get("reason", "") for line in lines if line["event"] == "broker-unavailable")
+    return any("cannot deliver" in line.get("reason", "") for line in lines if line["event"] == "broker-unavailable")
