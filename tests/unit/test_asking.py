@@ -319,6 +319,11 @@ def test_no_colour_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None
     assert "\x1b[31m" in at_terminal(monkeypatch, 80, "tasks", "--color", "always")
 
 
+def away(*_: object) -> object:
+    """In place of a question: the store is away."""
+    raise StoreUnavailable("Redis at h: away")
+
+
 def interrupted(monkeypatch: pytest.MonkeyPatch, *meanwhile: Callable[[], object]) -> None:
     """Have something happen each time that a command waits, and somebody interrupt it at last."""
     todo = list(meanwhile)
@@ -397,9 +402,6 @@ def test_following_outlives_the_store(call: Call, monkeypatch: pytest.MonkeyPatc
     """Given a store that goes away, that is said once, and when it is there again; what came meanwhile is listed."""
     asked = serve(monkeypatch, RUNS)
 
-    def away(*_: object) -> object:
-        raise StoreUnavailable("Redis at h: away")
-
     real = asked.tasks
     interrupted(
         monkeypatch,
@@ -444,9 +446,6 @@ def test_watching(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given --watch, the list is written again and again, until ^C; a store that is away meanwhile ends nothing."""
     asked = serve(monkeypatch, RUNS)
 
-    def away(*_: object) -> object:
-        raise StoreUnavailable("Redis at h: away")
-
     real = asked.tasks
     interrupted(
         monkeypatch,
@@ -467,9 +466,6 @@ def test_watching_a_worker(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     ends nothing.
     """
     asked = serve(monkeypatch, RUNS, workers=[worker("celery@a")])
-
-    def away(*_: object) -> object:
-        raise StoreUnavailable("Redis at h: away")
 
     real = asked.tasks
     interrupted(

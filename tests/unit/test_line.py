@@ -15,7 +15,7 @@ from ha_monitor.events.error_group import group_id
 from ha_monitor.events.model import Event
 from ha_monitor.outputs.console import console_renderer
 from ha_monitor.outputs.line import MAX_LINE, EventLine, Identity, build_line, encode_line, fields_of, iso_time
-from ha_monitor.outputs.log import Threshold, make_logger
+from ha_monitor.outputs.log import Logger, Threshold, make_logger
 from ha_monitor.outputs.output import Line
 from ha_monitor.store.outbox import Entry, OutboxItem
 from ha_monitor.store.record import Facts
@@ -176,8 +176,8 @@ def test_the_schema_is_strict(change: dict[str, Any], problem: str) -> None:
     assert problems(written() | change) == [problem]
 
 
-def test_the_schema_takes_the_programs_own_lines_with_any_fields() -> None:
-    """Given a line that the program's logger wrote, it needs the envelope and may have more."""
+def own_lines() -> tuple[list[Line], Logger]:
+    """A logger of the program's own lines, for which `hunter2` is a secret, and what it has written."""
     lines: list[Line] = []
 
     class Collected:
@@ -191,6 +191,12 @@ def test_the_schema_takes_the_programs_own_lines_with_any_fields() -> None:
         threshold=Threshold(LogLevel.INFO),
         scrub=lambda text: text.replace("hunter2", "***"),
     )
+    return lines, logger
+
+
+def test_the_schema_takes_the_programs_own_lines_with_any_fields() -> None:
+    """Given a line that the program's logger wrote, it needs the envelope and may have more."""
+    lines, logger = own_lines()
     logger.warning("store-unavailable", reason="hunter2 was refused: \ud83d", retry_in=0.5)
     logger.debug("not-written")
 
@@ -204,19 +210,7 @@ def test_the_schema_takes_the_programs_own_lines_with_any_fields() -> None:
 def test_each_text_in_an_own_line_can_be_written_and_is_masked() -> None:
     """Given names of files that are not UTF-8, and a configured password, in a list or a mapping, when the program
     writes a line of its own, then the line has all of it, with question marks and `***`."""
-    lines: list[Line] = []
-
-    class Collected:
-        def write(self, new: list[Line]) -> None:
-            lines.extend(new)
-
-    logger = make_logger(
-        output=Collected(),
-        identity=IDENTITY,
-        clock=TurnedClock(),
-        threshold=Threshold(LogLevel.INFO),
-        scrub=lambda text: text.replace("hunter2", "***"),
-    )
+    lines, logger = own_lines()
     file = os.fsdecode(b"/etc/caf\xe9.py")
     logger.warning("restart-required", changed=["notify", file], by={file: (1, None, ["hunter2", 0.5])}, count=2)
 

@@ -15,7 +15,7 @@ import pytest
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
-from ha_monitor.config.notify import Notify, PagerDuty
+from ha_monitor.config.notify import Exec, Notify, PagerDuty
 from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
@@ -45,6 +45,7 @@ from tests.unit.test_notifications import NOW, Receiver
 
 T = TypeVar("T")
 CONFIG = msgspec.structs.replace(OWN_CONFIG, workers=Workers(late_after=4.0, lost_after=8.0))
+TELLING = msgspec.structs.replace(CONFIG, notify=Notify(channels={"chat": Exec(command=["true"])}))
 
 
 class AtOnce(CallThread):
@@ -715,15 +716,7 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     """Given a channel, the incidents are read once each five seconds, by the look; a lost worker is told of all the
     same, with the silence that somebody made.
     """
-    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
-    threads = LookingAtOnce(bed.clock)
-    one = Instance(
-        bed,
-        "1",
-        config=msgspec.structs.replace(CONFIG, notify=notify),
-        looker=Looker(MemoryReader(bed.server), threads),
-        threads=threads,
-    )
+    one = instance(bed, config=TELLING)
     lose_a_worker(bed, one)
     reads = bed.store_trouble.moments["before incidents"]
     one.live(60)
@@ -751,20 +744,9 @@ def test_an_end_is_told_though_the_channel_was_away_and_it_came_again(
         def probe(self, _deadline: object, /) -> str:
             return ""
 
-    class Threads(LookingAtOnce):
-        def calls(self, name: str) -> CallThread:
-            return AtOnce() if name == "notify" else super().calls(name)
-
     monkeypatch.setattr(channels, "make_channel", lambda *_: Pager())
-    notify = Notify(channels={"pager": PagerDuty()})
-    threads = Threads(bed.clock)
-    one = Instance(
-        bed,
-        "1",
-        config=msgspec.structs.replace(CONFIG, notify=notify),
-        looker=Looker(MemoryReader(bed.server), threads),
-        threads=threads,
-    )
+    config = msgspec.structs.replace(CONFIG, notify=Notify(channels={"pager": PagerDuty()}))
+    one = instance(bed, config=config)
     lose_a_worker(bed, one)
     one.live(40)
     (first,) = bed.server.incidents
@@ -792,8 +774,7 @@ def test_a_new_leader_tells_nobody_of_what_it_has_not_judged(bed: Bed) -> None:
     """Given a lost worker whose leader died before it told anybody, and that is back by then, the next leader, who has
     to listen for a minute first, tells nobody of the worker: when it has judged, that is over.
     """
-    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
-    config = msgspec.structs.replace(CONFIG, notify=notify, workers=Workers(late_after=10.0, lost_after=60.0))
+    config = msgspec.structs.replace(TELLING, workers=Workers(late_after=10.0, lost_after=60.0))
     first, second = (instance(bed, name, config) for name in "12")
     for _ in range(40):
         beat(bed, "celery@a")
@@ -823,10 +804,8 @@ def test_a_leader_that_returns_after_another_tells_nobody_what_it_knew(
     """
     got: list[Message] = []
     monkeypatch.setattr(channels, "make_channel", lambda *_: Receiving(got))
-    notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
-    config = msgspec.structs.replace(CONFIG, notify=notify)
     bed = Bed(redelivers=redelivers)
-    one, two = (instance(bed, name, config) for name in "12")
+    one, two = (instance(bed, name, TELLING) for name in "12")
     lose_a_worker(bed, one, two)
     live(60, one, two)
     first, second = (one, two) if one.telemetry.is_leader() else (two, one)
@@ -851,9 +830,7 @@ class Telling:
 
     def __init__(self, bed: Bed, chat: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(leader, "recipients_of", lambda _settings: {"chat": Recipient(chat, NOW)})
-        notify = msgspec.convert({"channels": {"chat": {"type": "exec", "command": ["true"]}}}, Notify)
-        config = msgspec.structs.replace(CONFIG, notify=notify)
-        instances = [instance(bed, name, config, delivers_at_once=False) for name in "12"]
+        instances = [instance(bed, name, TELLING, delivers_at_once=False) for name in "12"]
         for _ in range(10):
             beat(bed, "celery@a", "celery@b")
             live(2, *instances)
