@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,7 +20,7 @@ from tests.support.capture import capture
 from tests.support.celery_app import chain_of, make_app
 from tests.support.machine import patient
 from tests.support.proxy import CutLink
-from tests.support.services import NO_RETRY, PrivateRabbitMQ, PrivateRedis, free_port, wait_until
+from tests.support.services import NO_RETRY, PrivateRabbitMQ, PrivateRedis, ServiceDied, free_port, wait_until
 from tests.support.workers import CeleryWorker, Pool
 
 
@@ -75,6 +77,27 @@ def test_a_taken_port_is_changed_at_the_first_start() -> None:
     server = PrivateRedis()
     with socket.create_server(("127.0.0.1", server.port)), server, server.client() as client:
         assert client.ping()
+
+
+def test_a_port_is_not_given_to_other_tests_while_its_server_is_down() -> None:
+    port = free_port()
+    asked = f"from tests.support.process import _ports; print(_ports.take({port}))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
+    assert port not in {free_port() for _ in range(1000)}
+
+
+def test_a_server_that_does_not_start_says_why_on_one_line() -> None:
+    server = PrivateRedis(options=("--no-such-option", "1"))
+    with pytest.raises(ServiceDied) as caught:
+        server.start()
+    server.close()
+
+    told = str(caught.value)
+    assert told.startswith("PrivateRedis ended with 1 while it started (load ")
+    assert "no-such-option" in told
+    assert "\n" not in told
 
 
 def test_rabbitmq_keeps_durable_queues_over_a_kill_and_a_stop(own_rabbitmq: PrivateRabbitMQ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.machine import machine_load
 from tests.support.process import OwnProcess, free_port, wait_until
 
 START_TIMEOUT = 90
@@ -110,7 +111,7 @@ class PrivateService(ABC):
 
         def ready() -> bool:
             if not process.running:
-                raise ServiceDied(f"it ended with {process.returncode}:\n{process.output()[-2000:]}")
+                raise ServiceDied(self._told_at_end(process))
             return self._ready()
 
         try:
@@ -118,6 +119,11 @@ class PrivateService(ABC):
         except TimeoutError:
             process.kill()
             raise
+
+    def _told_at_end(self, process: OwnProcess) -> str:
+        # On one line: a summary of tests shows no more of an error than its first line.
+        last = " | ".join(line.strip() for line in process.output()[-2000:].splitlines() if line.strip())
+        return f"{type(self).__name__} ended with {process.returncode} while it started ({machine_load()}): {last}"
 
     @abstractmethod
     def _spawn(self) -> OwnProcess:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import psutil
 
@@ -66,7 +68,8 @@ def wait_until(
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing uses.
+    """A TCP port on 127.0.0.1 that nothing uses, and that no other call gets before this process ends: neither here nor
+    in other tests of this user that run beside it. So a server that is down for a while finds its port free again.
 
     It lies below the range from which the kernel takes ports for outgoing connections. Otherwise a client that
     reconnects while its server is down may be given the server's port, and the server cannot come back.
@@ -83,8 +86,39 @@ def free_port() -> int:
                 candidate.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        if _ports.take(port):
             return port
     raise OSError("no free TCP port was found")
+
+
+class _Ports:
+    """The ports that were taken: here, and by other processes of this user, each of which locks a byte of one file for
+    each of its ports until it ends.
+    """
+
+    def __init__(self) -> None:
+        self._own: set[int] = set()
+        self._file: IO[bytes] | None = None
+        self._process = 0
+        self._lock = threading.Lock()
+
+    def take(self, port: int) -> bool:
+        """Take a port; False if it is taken."""
+        with self._lock:
+            if self._file is None or self._process != os.getpid():  # locks do not pass to a child process
+                self._file = (Path(tempfile.gettempdir()) / f"ha-monitor-tests-{os.getuid()}.ports").open("ab")
+                self._process = os.getpid()
+            if port in self._own:
+                return False
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except BlockingIOError:
+                return False
+            self._own.add(port)
+            return True
+
+
+_ports = _Ports()
 
 
 def program(name: str, *folders: str) -> str:
