@@ -83,7 +83,8 @@ class Merging:
         """
         while not (self._is_end or self._handed.left or self._handed.is_full):
             try:
-                self._handed.collect(0.0)
+                if not self._collector:  # a message may hold many batches
+                    self._handed.collect(0.0)
             except BrokerUnavailable as error:
                 # A handler may be at work meanwhile, and must not be called again because of it.
                 self._owner.broker_lost(error)

@@ -255,7 +255,7 @@ class Pipeline:
     def _consume(self) -> None:
         if not self._broker.consuming:
             return  # the connection was lost in an earlier step
-        full = bool(self._handed.is_full and self._collector)  # then there is no need to collect more
+        full = bool(self._collector)  # then there is no need to collect more
         if not full:
             full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
             if self._broker.hears:

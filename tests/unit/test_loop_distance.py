@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
-from ha_monitor.pipeline import link
+from ha_monitor.pipeline import collector, link
 from ha_monitor.pipeline.collector import MOST_BYTES
 from ha_monitor.pipeline.latency import MOST, NEAR
 from ha_monitor.pipeline.link import SLOW_AFTER
@@ -383,6 +384,36 @@ def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.Monk
     far.one.live(1)
     assert far.one.announced == expected(*[f"task-{number}" for number in range(7)])
     assert bed.is_settled
+
+
+@pytest.mark.parametrize("duties", [True, False], ids=["with duties", "without"])
+def test_no_more_is_decoded_than_is_sent(bed: Bed, monkeypatch: pytest.MonkeyPatch, duties: bool) -> None:
+    """Given a distant store that answers batch after batch, and messages of more events than all batches in flight
+    hold, at most the rest of one message is decoded and not sent, whatever the leader has to ask meanwhile.
+    """
+    monkeypatch.setattr(collector, "MOST_EVENTS", 3)
+    monkeypatch.setattr(collector, "DECODE_AT_ONCE", 1)
+    far = Far(bed)
+    far.answers_after(0.3)
+    far.publish("task-0", "task-1")
+    far.one.live(0.7)  # answered late: it is known to be far
+    sizes, number = [], 3 * (MOST + 2)
+    for message in range(2 * MOST):
+        bed.publish([event("task-custom", uuid=f"{message}-{n}", at=TIME) for n in range(number)])
+    total = 6 + 2 * MOST * number
+    while far.one.stats.new < total:
+        bed.server.answers = partial(next, iter([True]), False)
+        for schedule in (far.one.pipeline._ticker.due, far.one.pipeline._leader._watch._due):
+            if duties:
+                schedule.hasten()
+        far.one.cycle()
+        bed.clock.now += 0.05
+        sizes.append(far.one.pipeline._collector.event_count)
+    far.answer()
+    far.one.live(3)
+
+    assert max(sizes) <= number
+    assert len(far.one.announced) == total
 
 
 def test_a_takeover_is_told_of_though_a_batch_under_way_fails(amqp: Bed) -> None:
