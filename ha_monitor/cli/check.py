@@ -11,7 +11,7 @@ from typing import Any
 from ha_monitor.check.findings import Finding, Severity, ok, warning
 from ha_monitor.cli.run import named
 from ha_monitor.config.load import NEEDED, Loaded, read, settings
-from ha_monitor.config.places import OVERLAYS
+from ha_monitor.config.paths import OVERLAYS
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error, standard_output
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, store_of, write_properties
 from ha_monitor.cli.flags import OF_LISTS, refuse
+from ha_monitor.cli.id_argument import an_id
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import (
     Answer,
     Of,
@@ -21,6 +20,7 @@ from ha_monitor.cli.answers import (
     write_properties,
 )
 from ha_monitor.cli.flags import refuse, times_asked
+from ha_monitor.cli.id_argument import an_id
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out

@@ -15,7 +15,7 @@ from ha_monitor.cli import bug
 from ha_monitor.errors import ConfigurationError, HaMonitorError, OutputLost, StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.descriptors import forget_output, open_closed
-from ha_monitor.text.near import did_you_mean
+from ha_monitor.text.suggestions import did_you_mean
 from ha_monitor.text.terminal import standard_error, standard_output
 from ha_monitor.version import __version__
 

@@ -11,9 +11,9 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.bug import report_of_thread
-from ha_monitor.cli.collector import while_running
+from ha_monitor.cli.garbage_collection import set_service_threshold
 from ha_monitor.config.load import Loaded, instance_name, read
-from ha_monitor.config.places import OVERLAYS
+from ha_monitor.config.paths import OVERLAYS
 from ha_monitor.errors import ConfigurationError, OutputLost
 from ha_monitor.exit_status import ExitStatus
 
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.notify.routes import require_kinds
     from ha_monitor.service import Service, plain_logger
 
-    while_running()
+    set_service_threshold()
     if sys.stdout.fileno() in options.closed:
         raise OutputLost("standard output is closed, so lines would be lost; redirect it to a file or to /dev/null")
     faulthandler.enable()  # on the watchdog's SIGABRT, the stacks of all threads go to standard error

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.an_id import an_id
 from ha_monitor.cli.answers import (
     LEAST_ID,
     Answer,
@@ -21,6 +20,7 @@ from ha_monitor.cli.answers import (
     of_result,
     write_properties,
 )
+from ha_monitor.cli.id_argument import an_id
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, unique_beginning
 from ha_monitor.text.terminal import Painted, Terminal, standard_error
@@ -92,7 +92,7 @@ def _of_task(of: Of) -> Any:
 def _meant(text: str, reader: StoreReader) -> KeptTask | None:
     """The task that somebody named; if there is none, or several, report that and return None."""
     from ha_monitor.clock import SystemClock
-    from ha_monitor.query.beginning import MOST_CANDIDATES, candidates
+    from ha_monitor.query.id_prefix import MAX_CANDIDATES, candidates
 
     found = candidates(text, reader.queries, SystemClock())
     if len(found.ids) == 1:
@@ -104,9 +104,9 @@ def _meant(text: str, reader: StoreReader) -> KeptTask | None:
             "for all others the full id is needed"
         )
         return None
-    more = len(found.ids) > MOST_CANDIDATES
+    more = len(found.ids) > MAX_CANDIDATES
     error.row(f"ha-monitor: {shown}: {'more than ' if more else ''}{len(found.ids) - more} tasks begin so:")
-    for task in reader.queries.tasks(found.ids[:MOST_CANDIDATES]):
+    for task in reader.queries.tasks(found.ids[:MAX_CANDIDATES]):
         if task is not None:
             error.row(f"  {task.record.task_id}  {task.record.state}  {task.record.name or ''}")
     return None

@@ -8,7 +8,7 @@ import re
 import sys
 from typing import Any
 
-from ha_monitor.cli.collector import while_running
+from ha_monitor.cli.garbage_collection import set_service_threshold
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error
 
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.threads import Threads
     from ha_monitor.web.server import AddressTaken, WebServer
 
-    while_running()
+    set_service_threshold()
     loaded, clock = read(options.config, os.environ, servers=("web",)), SystemClock()
     config = loaded.config
     if options.listen is not None:

@@ -17,7 +17,7 @@ import msgspec
 
 from ha_monitor.config import schedules
 from ha_monitor.config.notify import lacking_in, problem_in, problem_of
-from ha_monitor.config.places import CREDENTIALS, DEFAULT_FILE
+from ha_monitor.config.paths import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
 from ha_monitor.config.type_words import in_words

@@ -8,8 +8,8 @@ from ha_monitor.config.notify import Heartbeat, Notify, Route
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.store.incidents import Incident
-from ha_monitor.text.near import did_you_mean
 from ha_monitor.text.patterns import fits
+from ha_monitor.text.suggestions import did_you_mean
 from ha_monitor.text.visible import shortened, visible
 
 

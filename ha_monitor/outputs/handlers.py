@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from ha_monitor.config.places import HANDLERS
+from ha_monitor.config.paths import HANDLERS
 from ha_monitor.errors import ConfigurationError, class_and_reason
 from ha_monitor.events.redact import Redactor
 from ha_monitor.events.text import printable

@@ -15,7 +15,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import FIELDS, OPEN, Field, Kind, Value
 from ha_monitor.store.queries import KeptTask
-from ha_monitor.text.near import did_you_mean
+from ha_monitor.text.suggestions import did_you_mean
 from ha_monitor.text.times import parse_duration, parse_time
 from ha_monitor.text.visible import visible
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ha_monitor.query.language import Filter, Pattern
 from ha_monitor.store.queries import Gap, Queries
 from ha_monitor.store.queue_flow import base_of
-from ha_monitor.text.near import near
+from ha_monitor.text.suggestions import similar
 
 _MOST_NEAR = 3
 _KNOWN: dict[str, Callable[[Queries], Iterable[str]]] = {
@@ -44,6 +44,6 @@ def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str])
     for pattern in patterns:
         text = "*".join(pattern.parts)
         if text.strip("*") and not any(map(pattern.matches, texts)):
-            found = ", ".join(near(text, texts, _MOST_NEAR))
+            found = ", ".join(similar(text, texts, _MOST_NEAR))
             nearest = f" (near it: {found})" if found else ""
             yield Gap(f"{of} {text}, which is not known{nearest}", 0, 0)

@@ -11,7 +11,7 @@ from ha_monitor.answers.queues import WITHIN, Running
 from ha_monitor.answers.result import Result
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
-from ha_monitor.query.beginning import candidates
+from ha_monitor.query.id_prefix import candidates
 from ha_monitor.query.search import BY_TIME, Order
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.queries import Queries

@@ -10,7 +10,7 @@ from ha_monitor.config.schema import StoreSettings
 from ha_monitor.config.type_words import in_words
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.store.connection import StoreConnection
-from ha_monitor.text.near import did_you_mean, near
+from ha_monitor.text.suggestions import did_you_mean, similar
 
 
 @pytest.mark.parametrize(
@@ -80,5 +80,5 @@ def test_a_url_of_another_kind_is_told_all_kinds_of_the_store(url: str) -> None:
 
 def test_what_is_near() -> None:
     """Given texts, the nearest are found, and nothing where nothing is."""
-    assert near("shop.pya", ["shop.pay", "shop.pray", "mail.send"], 2) == ["shop.pay", "shop.pray"]
+    assert similar("shop.pya", ["shop.pay", "shop.pray", "mail.send"], 2) == ["shop.pay", "shop.pray"]
     assert did_you_mean("zzz", ["shop.pay"]) == ""

@@ -69,20 +69,20 @@ def test_only_what_runs_for_long_has_cycles_looked_for(arguments: list[str], run
     script = f"""
 import gc, sys
 from ha_monitor.__main__ import main
-from ha_monitor.cli import collector
-no_more, frozen = collector.no_more, []
+from ha_monitor.cli import garbage_collection
+freeze_at_exit, frozen = garbage_collection.freeze_at_exit, []
 def at_the_end():
     frozen.append(gc.get_freeze_count())
-    no_more()
+    freeze_at_exit()
     frozen.append(gc.get_freeze_count())
-collector.no_more = at_the_end
+garbage_collection.freeze_at_exit = at_the_end
 sys.argv[1:] = {arguments!r}
 try:
     main()
 except SystemExit:
     pass
 looked = gc.get_stats()[2]["collections"]
-print("looked:", gc.get_threshold()[0] == collector.RUNNING, looked, *(count > 10_000 for count in frozen))
+print("looked:", gc.get_threshold()[0] == garbage_collection.SERVICE_THRESHOLD, looked, *(count > 10_000 for count in frozen))
 """
     environment = {"HA_MONITOR_STORE_URL": "http://x", "HA_MONITOR_BROKER_URL": "http://x"}
 

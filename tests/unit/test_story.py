@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.events.catalogue import State
-from ha_monitor.query.beginning import MOST_CANDIDATES, candidates
+from ha_monitor.query.id_prefix import MAX_CANDIDATES, candidates
 from ha_monitor.query.story import remarks_on, steps_of
 from ha_monitor.store.queries import StoryEvent
 from tests.unit.asked import NOW, Asked, task
@@ -115,7 +115,7 @@ def test_an_id_as_a_table_shows_it() -> None:
 
 def test_too_many_that_begin_so() -> None:
     """Given many ids that begin so, no more are looked for than can be shown."""
-    assert len(found("t", *(f"t{number}" for number in range(50)))) == MOST_CANDIDATES + 1
+    assert len(found("t", *(f"t{number}" for number in range(50)))) == MAX_CANDIDATES + 1
 
 
 def test_a_beginning_is_that_of_tasks_that_are_kept() -> None:

@@ -10,17 +10,17 @@ from ha_monitor.query.sources import MOST_AT_ONCE, EndedBadly
 from ha_monitor.store.queries import MOST_NEWEST, TaskQueries
 from ha_monitor.text.visible import unescaped
 
-MOST_CANDIDATES = 10
+MAX_CANDIDATES = 10
 TIME_LIMIT = 2.0
 """Seconds that the search for a prefix may take."""
-_CUT = ("…", "...")
+_TRUNCATION_MARKS = ("…", "...")
 
 
 class Candidates(NamedTuple):
     """The tasks that somebody may mean."""
 
     ids: list[str]
-    """In alphabetical order; one more than `MOST_CANDIDATES` at most."""
+    """In alphabetical order; one more than `MAX_CANDIDATES` at most."""
     searched: str
     """Where ids with that prefix were searched; empty if the whole id was known."""
 
@@ -31,7 +31,7 @@ def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
 
     :raises StoreUnavailable: as the port does.
     """
-    beginning = next((text.removesuffix(end) for end in _CUT if text.endswith(end)), text)
+    beginning = next((text.removesuffix(end) for end in _TRUNCATION_MARKS if text.endswith(end)), text)
     whole = [text, unescaped(text)]
     for one, task in zip(whole, queries.tasks(whole), strict=True):
         if task is not None:
@@ -46,12 +46,12 @@ def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
         seen.update(new)
         # An index may name tasks that have expired.
         alive += [one for one, task in zip(new, queries.tasks(new), strict=True) if task is not None]
-        if len(alive) > MOST_CANDIDATES or not beginning:
+        if len(alive) > MAX_CANDIDATES or not beginning:
             break
         if clock.monotonic() > until:
             searched += f" (not all: stopped after {TIME_LIMIT:g} s)"
             break
-    return Candidates(sorted(alive)[: MOST_CANDIDATES + 1], searched)
+    return Candidates(sorted(alive)[: MAX_CANDIDATES + 1], searched)
 
 
 def _pages(queries: TaskQueries) -> Iterator[list[str]]:

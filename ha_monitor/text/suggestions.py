@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-LONGEST = 255
+MAX_LENGTH = 255
 """Characters of a text that are compared."""
 
 
-def near(text: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
+def similar(text: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
     """The known texts that are most similar to a text, nearest first.
 
     :param most: the largest number of texts to return.
@@ -16,10 +16,10 @@ def near(text: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) ->
     """
     from difflib import get_close_matches  # noqa: PLC0415 - only needed after a typing error
 
-    return get_close_matches(text[:LONGEST], list(known), n=most, cutoff=cutoff)
+    return get_close_matches(text[:MAX_LENGTH], list(known), n=most, cutoff=cutoff)
 
 
 def did_you_mean(text: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """`, did you mean FAILURE?`; empty if nothing is similar."""
-    found = near(text, known, cutoff=cutoff)
+    found = similar(text, known, cutoff=cutoff)
     return f", did you mean {found[0]}?" if found else ""
