@@ -19,19 +19,19 @@ from typing import Any
 from ha_monitor.errors import class_and_reason
 from ha_monitor.http.addresses import shown
 
-PLACES = 64
+MAX_CONNECTIONS = 64
 """Connections at once. A new one replaces the one that has kept the server waiting longest."""
 DEADLINE = 30.0
 """Seconds from the connection to the end of the answer, including the TLS handshake. A normal client needs less than
 one."""
-PIECE = 65536
+BUFFER_SIZE = 65536
 """Bytes buffered for a client that does not read them; the kernel buffers as many again."""
-AT_ONCE = struct.pack("ii", 1, 0)
+ABORT_ON_CLOSE = struct.pack("ii", 1, 0)
 """For SO_LINGER: drop what the kernel has buffered for a client that is cut off."""
 CLIENT_IS_GONE = (OSError, EOFError)
 """A client that disconnects, or does not speak TLS, is not worth a line. The error may be raised here, or reported by
 asyncio when the garbage collector frees the futures of a reset connection before their protocol."""
-PAUSE = 0.02
+ACCEPT_RETRY_AFTER = 0.02
 """Seconds until the next attempt if a connection cannot be accepted, for example without a free file descriptor."""
 
 
@@ -77,20 +77,20 @@ class Connections:
         tls: ssl.SSLContext | None,
         *,
         refused: Callable[[Refusal], None],
-        unforeseen: Callable[[str], None],
-        places: int = PLACES,
+        on_error: Callable[[str], None],
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         """
         :param converse: reads the request and writes the answer.
         :param refused: called when a client lost its slot or exceeded the deadline.
-        :param unforeseen: called with the text of an internal error.
-        :param places: connections at once.
+        :param on_error: called with the text of an internal error.
+        :param max_connections: connections at once.
         """
-        self._places = places
+        self._max_connections = max_connections
         self._converse = converse
         self._tls = tls
         self._refused = refused
-        self._unforeseen = unforeseen
+        self._on_error = on_error
         self._clients: dict[Client, None] = {}
         """In order of arrival."""
 
@@ -106,9 +106,9 @@ class Connections:
                 accepted, address = await loop.sock_accept(listening)
             except OSError:  # the client is already gone, or there is no free descriptor
                 self._make_room()
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(ACCEPT_RETRY_AFTER)
                 continue
-            while len(self._clients) >= self._places:
+            while len(self._clients) >= self._max_connections:
                 self._make_room()
             client = Client(shown(str(address[0])))
             self._clients[client] = None
@@ -126,7 +126,7 @@ class Connections:
     def _report(self, context: dict[str, Any]) -> None:
         """Handle what asyncio reports itself, such as an exception in a future whose result nobody asked for."""
         if not isinstance(context.get("exception"), CLIENT_IS_GONE):
-            self._unforeseen(_said(context))
+            self._on_error(_said(context))
 
     async def _hold(self, accepted: socket.socket, client: Client) -> None:
         writer: asyncio.StreamWriter | None = None
@@ -141,17 +141,17 @@ class Connections:
         except CLIENT_IS_GONE:
             pass
         except Exception as error:
-            self._unforeseen(class_and_reason(error))
+            self._on_error(class_and_reason(error))
         finally:
             if writer is not None:
                 with suppress(OSError):  # already closed after an orderly end
-                    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT_ON_CLOSE)
                 writer.transport.abort()
             self._clients.pop(client, None)
 
     async def _open(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(PIECE, loop)
+        reader = asyncio.StreamReader(BUFFER_SIZE, loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         options: dict[str, Any] = {}
         if self._tls is not None:
@@ -162,7 +162,7 @@ class Connections:
                 "ssl_shutdown_timeout": 2 * DEADLINE,
             }
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted, **options)
-        transport.set_write_buffer_limits(high=PIECE)
+        transport.set_write_buffer_limits(high=BUFFER_SIZE)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 

@@ -14,10 +14,10 @@ import h11
 
 from ha_monitor.errors import class_and_reason
 
-LONGEST_HEAD = 16384
+MAX_HEAD = 16384
 """Bytes of the request line and the header fields."""
-READ_AT_ONCE = 4096
-WRITE_AT_ONCE = 65536
+READ_SIZE = 4096
+WRITE_SIZE = 65536
 """Bytes."""
 LINGER = 1.0
 """Seconds for which further bytes of a client are read and dropped: if the server closed the connection at once, the
@@ -57,36 +57,36 @@ async def exchange(
     answer: Callable[[Request], Awaitable[Reply]],
     *,
     malformed: Callable[[], None],
-    unforeseen: Callable[[str], None],
+    on_error: Callable[[str], None],
 ) -> None:
     """Read a request, and write the response from `answer`; nothing if the client disconnects first.
 
     The body of the request is ignored.
 
     :param malformed: called if it is not HTTP.
-    :param unforeseen: called with the text of an internal error.
+    :param on_error: called with the text of an internal error.
     :raises OSError: if the client disconnects.
     """
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=LONGEST_HEAD)
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
     method, whole = "GET", False
     try:
         request = await _request(connection, reader)
         if request is None:
             return
         method, whole = request.method, isinstance(connection.next_event(), h11.EndOfMessage)
-        reply = await _answered(request, answer, unforeseen)
+        reply = await _answered(request, answer, on_error)
     except h11.RemoteProtocolError as error:
         malformed()
         status = HTTPStatus(error.error_status_hint)
         reply = text(status, f"{status.phrase}: {error}\n")
     await _send(connection, writer, reply, with_body=method != "HEAD")
     if not whole:
-        await _let_it_read(reader, writer)
+        await _linger(reader, writer)
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> Request | None:
     while (event := connection.next_event()) is h11.NEED_DATA:
-        connection.receive_data(await reader.read(READ_AT_ONCE))
+        connection.receive_data(await reader.read(READ_SIZE))
     if not isinstance(event, h11.Request):
         return None
     if not event.http_version.startswith(b"1."):
@@ -103,12 +103,12 @@ async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> 
 
 
 async def _answered(
-    request: Request, answer: Callable[[Request], Awaitable[Reply]], unforeseen: Callable[[str], None]
+    request: Request, answer: Callable[[Request], Awaitable[Reply]], on_error: Callable[[str], None]
 ) -> Reply:
     try:
         return await answer(request)
     except Exception as error:
-        unforeseen(f"{request.path[:100]}: {class_and_reason(error)}")
+        on_error(f"{request.path[:100]}: {class_and_reason(error)}")
         return text(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error; see the log\n")
 
 
@@ -122,16 +122,16 @@ async def _send(connection: h11.Connection, writer: asyncio.StreamWriter, reply:
     head = h11.Response(status_code=reply.status.value, reason=reply.status.phrase.encode(), headers=headers)
     writer.write(connection.send(head) or b"")
     if with_body:
-        for start in range(0, len(reply.body), WRITE_AT_ONCE):
-            writer.write(connection.send(h11.Data(data=reply.body[start : start + WRITE_AT_ONCE])) or b"")
+        for start in range(0, len(reply.body), WRITE_SIZE):
+            writer.write(connection.send(h11.Data(data=reply.body[start : start + WRITE_SIZE])) or b"")
             await writer.drain()
     await writer.drain()
 
 
-async def _let_it_read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _linger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     if writer.can_write_eof():
         writer.write_eof()
     with suppress(TimeoutError):
         async with asyncio.timeout(LINGER):
-            while await reader.read(WRITE_AT_ONCE):
+            while await reader.read(WRITE_SIZE):
                 pass

@@ -8,9 +8,9 @@ import socket
 import ssl
 
 from ha_monitor.errors import ConfigurationError
-from ha_monitor.http.connections import PIECE, PLACES
+from ha_monitor.http.connections import BUFFER_SIZE, MAX_CONNECTIONS
 
-NEVER = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
+PERMANENT_ERRORS = {errno.EACCES, errno.EPERM, errno.EAFNOSUPPORT}
 """Permanent errors. An address or a name may appear later, at boot or by fail-over, and a port may become free."""
 
 
@@ -22,18 +22,18 @@ def host_and_port(listen: str) -> tuple[str, int] | None:
     return host.strip("[]"), int(port)
 
 
-def bind(host: str, port: int, places: int = PLACES) -> socket.socket:
+def bind(host: str, port: int, backlog: int = MAX_CONNECTIONS) -> socket.socket:
     """A socket that listens at an address.
 
-    :param places: clients that may wait to be accepted.
+    :param backlog: clients that may wait to be accepted.
     :raises OSError: if the address cannot be used.
     """
     listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIECE)  # of each connection
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_SIZE)  # of each connection
         listening.bind((host, port))
-        listening.listen(places)
+        listening.listen(backlog)
         listening.setblocking(False)
     except BaseException:
         listening.close()

@@ -17,11 +17,11 @@ from ha_monitor.http.addresses import ip_of
 T = TypeVar("T")
 WINDOW = 60.0
 """Seconds in which failures are counted."""
-MOST_FAILURES = 10
+MAX_FAILURES = 10
 """Failures per address and window. Beyond that every attempt is refused, right or wrong, until the window ends."""
-MOST_OVERALL = 100
+MAX_FAILURES_OVERALL = 100
 """Failures of all addresses together. Beyond that only addresses that gave the right password before may try."""
-MOST_ADDRESSES = 1000
+MAX_ADDRESSES = 1000
 """Addresses that are remembered."""
 
 
@@ -71,9 +71,9 @@ class Passwords:
         now = self._clock.monotonic()
         who = _network(address)
         mine = self._failures.get(who)
-        if mine is not None and mine.at(now) >= MOST_FAILURES:
+        if mine is not None and mine.at(now) >= MAX_FAILURES:
             return PasswordResult.TOO_MANY
-        if self._overall.at(now) >= MOST_OVERALL and who not in self._trusted:
+        if self._overall.at(now) >= MAX_FAILURES_OVERALL and who not in self._trusted:
             return PasswordResult.TOO_MANY
         if hmac.compare_digest(_digest(_given(header)), self._expected):
             self._failures.pop(who, None)
@@ -90,7 +90,7 @@ class Passwords:
 def _remember(table: dict[str, T], key: str, value: T) -> None:
     table.pop(key, None)
     table[key] = value
-    if len(table) > MOST_ADDRESSES:
+    if len(table) > MAX_ADDRESSES:
         del table[next(iter(table))]
 
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from http import HTTPStatus
 
-from ha_monitor.http.connections import PLACES, Client, Refusal
+from ha_monitor.http.connections import MAX_CONNECTIONS, Client, Refusal
 from ha_monitor.http.exchange import READ_METHODS, Reply, Request, text
 from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.health import Answer, Health
 from ha_monitor.metrics.scrapes import Scrapes
 
-MOST_SCRAPERS = PLACES // 2
+MOST_SCRAPERS = MAX_CONNECTIONS // 2
 """Clients that may wait for a scrape at once. They keep their slots meanwhile; the other slots are for probes."""
 INDEX = """ha-monitor, an instance's HTTP server
 /metrics   for Prometheus

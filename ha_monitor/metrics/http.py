@@ -16,7 +16,7 @@ from ha_monitor.config.schema import Http
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.http.connections import Client, Connections, Refusal
 from ha_monitor.http.exchange import exchange
-from ha_monitor.http.listening import NEVER, bind, host_and_port, tls_context
+from ha_monitor.http.listening import PERMANENT_ERRORS, bind, host_and_port, tls_context
 from ha_monitor.http.passwords import Passwords
 from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.metrics.application import Application
@@ -96,9 +96,7 @@ class HttpServer:
         self._tls = (
             tls_context(settings.tls_certificate, settings.tls_key, "http") if settings.tls_certificate else None
         )
-        self._connections = Connections(
-            self._converse, self._tls, refused=not_served, unforeseen=self._unforeseen.report
-        )
+        self._connections = Connections(self._converse, self._tls, refused=not_served, on_error=self._unforeseen.report)
         self._reason = ""
         self._listening: socket.socket | None = self._bind()
         self._ended = threading.Event()
@@ -157,7 +155,7 @@ class HttpServer:
             writer,
             lambda request: self._application.answer(request, client),
             malformed=lambda: self._not_served(Refusal.MALFORMED),
-            unforeseen=self._unforeseen.report,
+            on_error=self._unforeseen.report,
         )
 
     def _bind(self) -> socket.socket | None:
@@ -166,6 +164,6 @@ class HttpServer:
             return bind(host, port)
         except OSError as error:
             self._reason = f"http.listen = {host}:{port}: {error.strerror or error}"
-            if error.errno in NEVER:
+            if error.errno in PERMANENT_ERRORS:
                 raise ConfigurationError(self._reason) from None
             return None

@@ -11,7 +11,7 @@ from ha_monitor.incidents.address import NAMED
 from ha_monitor.query.items import Document
 from ha_monitor.version import __version__
 from ha_monitor.web.nouns import NOUNS, TAIL, Noun
-from ha_monitor.web.parameters import LONGEST_VALUE, Kind, Parameter
+from ha_monitor.web.parameters import MAX_VALUE, Kind, Parameter
 
 REF = "#/components/schemas/{name}"
 ERRORS = {
@@ -93,12 +93,12 @@ def _name_of(noun: Noun) -> dict[str, Any]:
         "in": "path",
         "required": True,
         "description": of,
-        "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_VALUE},
+        "schema": {"type": "string", "minLength": 1, "maxLength": MAX_VALUE},
     }
 
 
 def _parameter(one: Parameter) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string", "maxLength": LONGEST_VALUE}
+    schema: dict[str, Any] = {"type": "string", "maxLength": MAX_VALUE}
     if one.kind is Kind.COUNT:
         schema = {"type": "integer", "minimum": 1, "maximum": one.most, "default": int(one.default)}
     elif one.kind is Kind.FLAG:

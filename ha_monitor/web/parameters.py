@@ -13,12 +13,12 @@ from ha_monitor.incidents.address import NAMED
 from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
 
-LONGEST_QUERY = 8000
+MAX_QUERY = 8000
 """Characters of the query, as sent."""
-LONGEST_VALUE = 2000
+MAX_VALUE = 2000
 """Characters of a value, and of a name in a path."""
-MOST_PARAMETERS = 32
-_SHOWN = 80
+MAX_PARAMETERS = 32
+_MAX_SHOWN = 80
 _YES, _NO = ("1", "yes", "true"), ("", "0", "no", "false")
 
 
@@ -126,15 +126,15 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
     :raises UsageError: if it has others, or invalid values; it says which.
     """
     by_name = {one.name: one for one in known}
-    if len(query) > LONGEST_QUERY:
-        raise UsageError(f"the query is longer than {LONGEST_QUERY} characters")
+    if len(query) > MAX_QUERY:
+        raise UsageError(f"the query is longer than {MAX_QUERY} characters")
     _check_length("the name", name)
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MOST_PARAMETERS)
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict", max_num_fields=MAX_PARAMETERS)
     except UnicodeDecodeError:
         raise UsageError("the query is not UTF-8") from None
     except ValueError:
-        raise UsageError(f"the query has more than {MOST_PARAMETERS} parameters") from None
+        raise UsageError(f"the query has more than {MAX_PARAMETERS} parameters") from None
     given: dict[str, str] = {}
     for key, value in pairs:
         parameter = by_name.get(key)
@@ -154,13 +154,13 @@ def parse(query: str, name: str, known: Sequence[Parameter]) -> Parameters:
 
 def _check_length(what: str, text: str) -> None:
     """Any character is allowed: names come from events, and links lead to all of them. Output escapes them."""
-    if len(text) > LONGEST_VALUE:
-        raise UsageError(f"{what}: longer than {LONGEST_VALUE} characters")
+    if len(text) > MAX_VALUE:
+        raise UsageError(f"{what}: longer than {MAX_VALUE} characters")
 
 
 def shown(text: str) -> str:
     """A part of what a client sent, for an error message."""
-    return visible(text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…")
+    return visible(text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…")
 
 
 def _anything(_parameter: Parameter, _value: str) -> None:

@@ -15,7 +15,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import ConfigurationError, HaMonitorError
 from ha_monitor.http.connections import Client, Connections
 from ha_monitor.http.exchange import exchange
-from ha_monitor.http.listening import NEVER, bind, tls_context
+from ha_monitor.http.listening import PERMANENT_ERRORS, bind, tls_context
 from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.supervision import Supervisor
@@ -29,13 +29,13 @@ from ha_monitor.web.sign_in import SignIn, require_sign_in
 from ha_monitor.web.static_files import StaticFiles
 from ha_monitor.web.tailing import Tailing
 
-PLACES = 512
+MAX_CONNECTIONS = 512
 """Connections at once."""
-SWITCH_EVERY = 0.0005
+SWITCH_INTERVAL = 0.0005
 """Seconds for which a thread that makes an answer may hold the interpreter while the server's thread wants it."""
-TURN = 0.5
+PROGRESS_EVERY = 0.5
 """Seconds between two signs of life."""
-LAST_WORD = 5.0
+STOP_TIMEOUT = 5.0
 """Seconds to wait at the end for requests that are being answered."""
 
 
@@ -85,7 +85,7 @@ class WebServer:
             report=failures.report,
         )
         self._connections = Connections(
-            self._converse, tls, refused=lambda _: None, unforeseen=failures.report, places=PLACES
+            self._converse, tls, refused=lambda _: None, on_error=failures.report, max_connections=MAX_CONNECTIONS
         )
         self._listening = _bound(web.listen, *address)
         scheme = "http" if tls is None else "https"
@@ -95,7 +95,7 @@ class WebServer:
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
-        sys.setswitchinterval(SWITCH_EVERY)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
@@ -107,14 +107,14 @@ class WebServer:
         while not stopped.is_set():
             self._supervisor.progress()
             with suppress(TimeoutError):
-                async with asyncio.timeout(TURN):
+                async with asyncio.timeout(PROGRESS_EVERY):
                     await stopped.wait()
         self._supervisor.stopping()
         accepting.cancel()
         self._tailing.stop()
         self._listening.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORD):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 while len(self._connections):
                     await asyncio.sleep(0.02)
 
@@ -124,16 +124,16 @@ class WebServer:
             writer,
             lambda request: self._application.answer(request, client),
             malformed=lambda: None,
-            unforeseen=self._report,
+            on_error=self._report,
         )
 
 
 def _bound(listen: str, host: str, port: int) -> socket.socket:
     try:
-        return bind(host, port, PLACES)
+        return bind(host, port, MAX_CONNECTIONS)
     except OSError as error:
         reason = f"web.listen = {listen}: {error.strerror or error}"
-        if error.errno in NEVER:
+        if error.errno in PERMANENT_ERRORS:
             raise ConfigurationError(reason, "web.listen") from None
         raise AddressTaken(reason) from None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from ha_monitor.http.connections import PLACES
+from ha_monitor.http.connections import MAX_CONNECTIONS
 from tests.support import clients
 from tests.support.certificates import Certificate
 from tests.support.clients import many, over_tls
@@ -62,7 +62,7 @@ def test_slow_clients_of_each_kind_stop_nothing(tmp_path: Path, broker_url: str,
                 assert scrape(listen, "1").sum("ha_monitor_consuming") == 1
                 assert instance.num_threads() <= threads + 2  # of the scrapes and the incidents
                 assert instance.num_threads() < limit("TasksMax") / 4
-                assert instance.num_fds() <= files + PLACES
+                assert instance.num_fds() <= files + MAX_CONNECTIONS
             publish(broker_url, tasks(20))
             wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
 
@@ -94,7 +94,7 @@ def test_slow_tls_clients_of_each_kind_stop_nothing(
                     assert answer.readline() == b"HTTP/1.1 200 OK\r\n"
                 # Those of the scrapes, the investigator and the incidents.
                 assert instance.num_threads() <= threads + 3
-                assert instance.num_fds() <= files + PLACES + 1
+                assert instance.num_fds() <= files + MAX_CONNECTIONS + 1
         publish(broker_url, tasks(5))
         wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
         assert fleet.instances[0].stop() == 0

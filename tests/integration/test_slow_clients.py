@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from ha_monitor.config.schema import Http
 from ha_monitor.http import connections, exchange
-from ha_monitor.http.connections import PLACES, Refusal
+from ha_monitor.http.connections import MAX_CONNECTIONS, Refusal
 from ha_monitor.metrics.application import MOST_SCRAPERS
 from tests.integration.test_http import get, made
 from tests.support import clients
@@ -116,13 +116,13 @@ def test_slow_clients_cost_no_thread_and_keep_nobody_waiting(kind: str, certific
     with served(tls) as one:
         assert one.get("/metrics")[0] == 200
         before = threading.active_count()
-        with many(connect, one.port, PLACES + PLACES // 2) as held:
+        with many(connect, one.port, MAX_CONNECTIONS + MAX_CONNECTIONS // 2) as held:
             assert one.get("/livez")[0] == 200
             assert one.get("/readyz")[0] == 200
             assert one.get("/metrics")[0] == 200
             assert threading.active_count() == before
             if kind != "keeps the connection":
-                wait_until(lambda: one.not_served[Refusal.CROWDED] >= PLACES // 2, 30, "room")
+                wait_until(lambda: one.not_served[Refusal.CROWDED] >= MAX_CONNECTIONS // 2, 30, "room")
             wait_until(lambda: is_over(held[0]), 30, "the end of the first")
     assert one.lines == []
 
@@ -183,7 +183,7 @@ def test_probes_are_answered_while_scrapers_wait_and_one_more_of_those_is_sent_a
                 client.sendall(HEAD + b"\r\n")
             wait_until(lambda: len(one.askers) == MOST_SCRAPERS, 30, "all to wait")
             assert one.get("/metrics")[0] == 503
-            with many(clients.half_head, one.port, 2 * PLACES):
+            with many(clients.half_head, one.port, 2 * MAX_CONNECTIONS):
                 assert one.get("/livez")[0] == 200
                 assert one.get("/readyz")[0] == 200
             one.apples.go_on.set()

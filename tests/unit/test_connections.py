@@ -19,7 +19,7 @@ def serve(converse: Converse, reported: list[str]) -> None:
     """
 
     async def hold(listening: socket.socket) -> None:
-        connections = Connections(converse, None, refused=lambda _why: None, unforeseen=reported.append)
+        connections = Connections(converse, None, refused=lambda _why: None, on_error=reported.append)
         accepting = asyncio.create_task(connections.accept(listening))
         reader, writer = await asyncio.open_connection(*listening.getsockname())
         assert await reader.read() == b""
@@ -69,7 +69,7 @@ def test_an_ipv4_client_is_known_by_his_ipv4_address() -> None:
         known.append(client.address)
 
     async def serve(listening: socket.socket) -> None:
-        connections = Connections(converse, None, refused=lambda _why: None, unforeseen=known.append)
+        connections = Connections(converse, None, refused=lambda _why: None, on_error=known.append)
         accepting = asyncio.create_task(connections.accept(listening))
         for host in ("127.0.0.1", "::1"):
             reader, writer = await asyncio.open_connection(host, listening.getsockname()[1])

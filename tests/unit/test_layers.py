@@ -72,7 +72,7 @@ CALLBACKS = {
     "metrics.application.Application.scraped": COUNTS,
     "http.connections.Connections.converse": WORK,
     "http.connections.Connections.refused": COUNTS,
-    "http.connections.Connections.unforeseen": COUNTS,
+    "http.connections.Connections.on_error": COUNTS,
     "metrics.http.HttpServer.broken": COUNTS,
     "metrics.http.HttpServer.not_served": COUNTS,
     "metrics.http.HttpServer.refused": A_LINE,

@@ -7,7 +7,14 @@ import hmac
 
 import pytest
 
-from ha_monitor.http.passwords import MOST_ADDRESSES, MOST_FAILURES, MOST_OVERALL, WINDOW, PasswordResult, Passwords
+from ha_monitor.http.passwords import (
+    MAX_ADDRESSES,
+    MAX_FAILURES,
+    MAX_FAILURES_OVERALL,
+    WINDOW,
+    PasswordResult,
+    Passwords,
+)
 from ha_monitor.http.rate_limited import PAUSE, RateLimited
 from tests.unit.builders import TurnedClock
 
@@ -40,7 +47,7 @@ def test_who_gives_none_is_asked_and_not_counted() -> None:
     """Given a browser that asks without a password first, as they all do, it is never locked out for that."""
     checked = passwords()
 
-    assert {checked.check(None, "10.0.0.1") for _ in range(5 * MOST_FAILURES)} == {PasswordResult.NONE_GIVEN}
+    assert {checked.check(None, "10.0.0.1") for _ in range(5 * MAX_FAILURES)} == {PasswordResult.NONE_GIVEN}
     assert checked.check(f"Basic {PAIR}", "10.0.0.1") is PasswordResult.RIGHT
 
 
@@ -57,8 +64,8 @@ def test_one_address_has_a_few_attempts_a_minute(monkeypatch: pytest.MonkeyPatch
 
     results = [checked.check(WRONG, "10.0.0.1") for _ in range(1000)]
 
-    assert results.count(PasswordResult.WRONG) == len(failed) == len(compared) == MOST_FAILURES
-    assert set(results[MOST_FAILURES:]) == {PasswordResult.TOO_MANY}
+    assert results.count(PasswordResult.WRONG) == len(failed) == len(compared) == MAX_FAILURES
+    assert set(results[MAX_FAILURES:]) == {PasswordResult.TOO_MANY}
     assert checked.check(f"Basic {PAIR}", "10.0.0.1") is PasswordResult.TOO_MANY
     assert checked.check(f"Basic {PAIR}", "10.0.0.2") is PasswordResult.RIGHT
     clock.now += WINDOW
@@ -70,9 +77,9 @@ def test_many_addresses_have_together_not_much_more() -> None:
     checked = passwords()
     assert checked.check(f"Basic {PAIR}", "192.0.2.1") is PasswordResult.RIGHT
 
-    results = [checked.check(WRONG, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(3 * MOST_ADDRESSES)]
+    results = [checked.check(WRONG, f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}") for n in range(3 * MAX_ADDRESSES)]
 
-    assert results.count(PasswordResult.WRONG) == MOST_OVERALL
+    assert results.count(PasswordResult.WRONG) == MAX_FAILURES_OVERALL
     assert checked.check(f"Basic {PAIR}", "192.0.2.1") is PasswordResult.RIGHT
     assert checked.check(f"Basic {PAIR}", "192.0.2.2") is PasswordResult.TOO_MANY
 
@@ -82,7 +89,7 @@ def test_the_addresses_of_one_ipv6_network_are_one() -> None:
 
     results = [checked.check(WRONG, f"2001:db8::{n:x}") for n in range(100)]
 
-    assert results.count(PasswordResult.WRONG) == MOST_FAILURES
+    assert results.count(PasswordResult.WRONG) == MAX_FAILURES
     assert checked.check(f"Basic {PAIR}", "2001:db8:0:1::1") is PasswordResult.RIGHT
 
 
@@ -91,9 +98,9 @@ def test_each_ipv4_client_of_a_socket_for_both_counts_for_himself() -> None:
     both notations of his address, and no other."""
     checked = passwords()
 
-    results = [checked.check(WRONG, "::ffff:192.0.2.66") for _ in range(MOST_FAILURES + 1)]
+    results = [checked.check(WRONG, "::ffff:192.0.2.66") for _ in range(MAX_FAILURES + 1)]
 
-    assert results == [PasswordResult.WRONG] * MOST_FAILURES + [PasswordResult.TOO_MANY]
+    assert results == [PasswordResult.WRONG] * MAX_FAILURES + [PasswordResult.TOO_MANY]
     assert checked.check(f"Basic {PAIR}", "192.0.2.66") is PasswordResult.TOO_MANY
     assert checked.check(f"Basic {PAIR}", "::ffff:c000:243") is PasswordResult.RIGHT
     assert checked.check(f"Basic {PAIR}", "::1") is PasswordResult.RIGHT
@@ -103,11 +110,11 @@ def test_what_is_remembered_is_bounded() -> None:
     """Given failures from more addresses than are remembered, over many minutes, the oldest are forgotten."""
     clock = TurnedClock()
     checked = passwords(clock)
-    for number in range(2 * MOST_ADDRESSES):
+    for number in range(2 * MAX_ADDRESSES):
         clock.now += WINDOW
         checked.check(WRONG, f"10.0.{number >> 8}.{number & 255}")
 
-    assert len(checked._failures) == MOST_ADDRESSES
+    assert len(checked._failures) == MAX_ADDRESSES
 
 
 @pytest.mark.parametrize("given", ["", "p", "prometheus:s3cret:", "prometheus:s3cret:ü" * 100])

@@ -10,7 +10,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.query.language import parse_filter
 from ha_monitor.text.patterns import quoted
 from ha_monitor.web.nouns import BY_NAME, NOUNS
-from ha_monitor.web.parameters import LONGEST_QUERY, LONGEST_VALUE, Parameters, parse, text_of
+from ha_monitor.web.parameters import MAX_QUERY, MAX_VALUE, Parameters, parse, text_of
 
 TASKS = BY_NAME["tasks", False].parameters
 
@@ -58,8 +58,8 @@ def test_the_same_question_with_other_values_is_a_url() -> None:
         ("limit=1&limit=2", "limit: expected once"),
         ("filter='a", "'a: no closing quotation"),
         ("filter=%FF", "the query is not UTF-8"),
-        ("filter=" + "x" * (LONGEST_VALUE + 1), f"filter: longer than {LONGEST_VALUE} characters"),
-        ("x" * (LONGEST_QUERY + 1), f"the query is longer than {LONGEST_QUERY} characters"),
+        ("filter=" + "x" * (MAX_VALUE + 1), f"filter: longer than {MAX_VALUE} characters"),
+        ("x" * (MAX_QUERY + 1), f"the query is longer than {MAX_QUERY} characters"),
         ("&".join(f"p{number}=1" for number in range(40)), "the query has more than 32 parameters"),
         ("%1B[31m=1", "\\x1b[31m: unknown parameter; it takes filter, since, until, sort, reverse, limit, after"),
     ],
@@ -76,7 +76,7 @@ def test_what_means_nothing_is_refused_in_one_line(query: str, said: str) -> Non
 def test_names_in_paths_are_bounded() -> None:
     """Given names that nothing can have, nothing is asked."""
     with pytest.raises(UsageError, match="the name: longer than"):
-        asked("", "queues", "x" * (LONGEST_VALUE + 1))
+        asked("", "queues", "x" * (MAX_VALUE + 1))
     assert asked("", "queues", "a/b c").name == "a/b c"
 
 

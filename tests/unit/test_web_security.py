@@ -10,7 +10,7 @@ import pytest
 from ha_monitor.config.web import Web
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.http.exchange import Reply, Request
-from ha_monitor.http.passwords import MOST_FAILURES
+from ha_monitor.http.passwords import MAX_FAILURES
 from ha_monitor.web.headers import CONTENT_SECURITY_POLICY, secured
 from ha_monitor.web.hosts import Hosts
 from ha_monitor.web.sign_in import SignIn, is_loopback, require_sign_in
@@ -55,7 +55,7 @@ def test_a_password_is_required_and_guessing_is_limited() -> None:
 
     assert status(sign_in) == 401
     assert status(sign_in, **basic("ops", "s3cret")) is None
-    for _ in range(MOST_FAILURES):
+    for _ in range(MAX_FAILURES):
         assert status(sign_in, **basic("ops", "wrong")) == 401
     assert status(sign_in, **basic("ops", "s3cret")) == 429
     assert status(sign_in, "192.0.2.10", **basic("ops", "s3cret")) is None
@@ -79,7 +79,7 @@ def test_behind_a_proxy_each_reader_has_guesses_of_his_own() -> None:
     """Given a password and a proxy, wrong passwords count for the reader whom the proxy names last, not for all who
     come through it; what a reader claims himself is not believed."""
     sign_in = made(username="ops", password="s3cret", proxies=["10.0.0.1"])
-    for number in range(MOST_FAILURES):
+    for number in range(MAX_FAILURES):
         forwarded = f"198.51.100.{number}, 192.0.2.66"
         assert status(sign_in, "10.0.0.1", x_forwarded_for=forwarded, **basic("ops", "wrong")) == 401
 
@@ -103,7 +103,7 @@ def test_a_proxy_may_name_a_reader_with_the_port(guesses: str, reader: str, othe
     failed: list[str] = []
     settings = Web(username="ops", password="s3cret", proxies=["10.0.0.1", "10.0.0.2"])
     sign_in = SignIn(settings, TurnedClock(), failed.append)
-    for number in range(MOST_FAILURES):
+    for number in range(MAX_FAILURES):
         forwarded = guesses.format(port=50_000 + number)
         assert status(sign_in, "10.0.0.1", x_forwarded_for=forwarded, **basic("ops", "wrong")) == 401
 
@@ -122,7 +122,7 @@ def test_an_ipv4_address_is_the_same_in_both_notations() -> None:
         for proxy in ("10.0.0.1", "::ffff:10.0.0.1"):
             assert status(sign_in, proxy, x_user="ann") is None
         assert status(sign_in, "::ffff:10.0.1.1", x_user="ann") == 401
-        for number in range(MOST_FAILURES):
+        for number in range(MAX_FAILURES):
             forwarded = ("192.0.2.66", "::ffff:192.0.2.66")[number % 2]
             assert status(sign_in, "::ffff:10.0.0.1", x_forwarded_for=forwarded, **basic("ops", "wrong")) == 401
         assert status(sign_in, "10.0.0.1", x_forwarded_for="::ffff:192.0.2.66", **basic("ops", "s3cret")) == 429
