@@ -22,7 +22,7 @@ from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config, QueueType
 from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerUnavailable, ConfigurationError, ResultBackendUnavailable, StoreUnavailable
-from ha_monitor.incidents.listeners import Listener, apart_text
+from ha_monitor.incidents.listeners import Listener, different_brokers_text
 from ha_monitor.incidents.shared_queue import shared_text
 from ha_monitor.pipeline.stats import CONSUMING
 from ha_monitor.pipeline.store_risks import DROPPED_KEYS
@@ -106,8 +106,10 @@ def _check_greetings(config: Config, living: list[dict[str, Any]]) -> Iterator[F
     if len(urls_of(config.broker.url)) > 1:
         return
     for one, other in combinations(consuming, 2):
-        if Listener.of(one).is_apart_from(Listener.of(other)):
-            yield failed("broker", apart_text(str(one.get("broker")), str(other.get("broker")), config.node_id))
+        if Listener.of(one).is_at_other_broker(Listener.of(other)):
+            yield failed(
+                "broker", different_brokers_text(str(one.get("broker")), str(other.get("broker")), config.node_id)
+            )
             return
 
 

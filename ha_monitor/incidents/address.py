@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-NAMED = "called"
+NAME_PARAMETER = "called"
 """The query parameter that carries the name when a path cannot."""
 _STEPS = frozenset(["", ".", ".."])
 
@@ -22,4 +22,4 @@ def address_of(noun: str, name: str) -> str:
     :param name: unquoted; a lone surrogate becomes a question mark.
     """
     quoted = quote(name, safe="", errors="replace")
-    return f"{noun}/{quoted}" if fits_path(name) else f"{noun}/?{NAMED}={quoted}"
+    return f"{noun}/{quoted}" if fits_path(name) else f"{noun}/?{NAME_PARAMETER}={quoted}"

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from ha_monitor.store.incidents import Severity
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
-FLAP = 300.0
+FLAP_WINDOW = 300.0
 """Seconds after its end within which an incident that recurs is still the same incident."""
-KEPT = HOUR
+RESOLVED_TTL = HOUR
 """Seconds for which a resolved incident is kept."""
-KEPT_UNTOLD = DAY
+UNNOTIFIED_TTL = DAY
 """Maximum seconds for which a resolved incident is kept while a channel still believes that it fires."""
-TOGETHER = MINUTE
+JOIN_WINDOW = MINUTE
 """Seconds within which several lost workers are one incident."""
 
 

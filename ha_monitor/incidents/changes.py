@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from ha_monitor.incidents.restarts import WITHIN, wave_before
+from ha_monitor.incidents.restarts import LOOKBACK, wave_before
 from ha_monitor.store.incidents import Mark
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def changes_before(marks: Sequence[Mark], workers: Sequence[WorkerState], at: fl
     :param marks: the latest deployments, newest first.
     :param at: that time, in seconds since the epoch.
     """
-    mark = next((one for one in marks if one.at <= at and at - one.at <= WITHIN), None)
+    mark = next((one for one in marks if one.at <= at and at - one.at <= LOOKBACK), None)
     found = [_deployment(mark)] if mark is not None else []
     return found + _restarts(workers, at)
 

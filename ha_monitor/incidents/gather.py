@@ -37,21 +37,21 @@ LATEST_GROUPS = 100
 """Error groups that are looked at besides those of open incidents: the latest ones."""
 NAMES_AT_ONCE, NAMES_EVERY = 100, 15.0
 """Task names whose runs are counted per turn, and seconds between two turns."""
-MOST_OPEN = 5000
+MAX_OPEN_TASKS = 5000
 """Open tasks that are searched for those of a lost worker."""
-MOST_FOUND = 1000
+MAX_TASKS = 1000
 """Stuck tasks that are looked at; orphaned ones likewise."""
-POISON = 2
+MIN_LOST_RUNS = 2
 """Runs of a task that must have lost their worker before the task counts as poison."""
 MEMORY_EVERY = MINUTE
-MOST_LAG = 30.0
+MAX_LAG = 30.0
 """Seconds between an event and its merge; above this, nothing that depends on events is judged."""
-MOST_TAKEOVERS = 100
+MAX_TAKEOVERS = 100
 CONSUMING = "consuming"
 _ENDED = (State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED)
 
 
-class Kept(Protocol):
+class IncidentReader(Protocol):
     """What the rules need from the stored incidents."""
 
     def kept(self) -> list[Incident]:
@@ -71,7 +71,7 @@ class Reader(Protocol):
     def queries(self) -> Queries: ...
 
     @property
-    def incidents(self) -> Kept: ...
+    def incidents(self) -> IncidentReader: ...
 
     @property
     def schedules(self) -> KeptSchedules: ...
@@ -90,7 +90,7 @@ class Reader(Protocol):
         """What the store reports about itself."""
 
 
-class View(NamedTuple):
+class LeaderView(NamedTuple):
     """What the leader already knows."""
 
     workers: Sequence[WorkerState]
@@ -109,7 +109,7 @@ class View(NamedTuple):
     """Ids of the incidents that a channel believes to fire; None if that is not known."""
 
 
-class Gatherer:
+class FactGatherer:
     """Gathers the facts, and remembers what need not be asked at each look."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Gatherer:
         self._memory: float | None = None
         self.schedules = ScheduleGatherer()
 
-    def gather(self, reader: Reader, view: View) -> tuple[list[Incident], Facts, ScheduleChanges]:
+    def gather(self, reader: Reader, view: LeaderView) -> tuple[list[Incident], Facts, ScheduleChanges]:
         """The incidents as stored, the facts, and what to write about the schedules.
 
         :raises StoreUnavailable: as the reader does.
@@ -130,8 +130,8 @@ class Gatherer:
         open_ones = [one for one in kept if one.is_open]
         instances = instances_of(reader, now)
         lag = max((one.lag for one in instances if one.is_alive), default=0.0)
-        is_merged = view.may_judge and lag <= MOST_LAG and not 0 <= now - view.went_back_at < MINUTE
-        orphaned = queries.orphaned(MOST_FOUND) if view.orphaned else []
+        is_merged = view.may_judge and lag <= MAX_LAG and not 0 <= now - view.went_back_at < MINUTE
+        orphaned = queries.orphaned(MAX_TASKS) if view.orphaned else []
         lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
         gaps = queries.gaps(now - DAY, now + DAY)
         judged, changes = self.schedules.gather(
@@ -152,7 +152,7 @@ class Gatherer:
             survey=view.survey,
             errors=_errors(queries, open_ones),
             names=self._statistics(queries, now, open_ones),
-            stuck=_by_name(queries, queries.stuck(MOST_FOUND) if view.stuck else []),
+            stuck=_by_name(queries, queries.stuck(MAX_TASKS) if view.stuck else []),
             orphaned=_by_name(queries, orphaned),
             poison=_poison(queries),
             gaps=gaps,
@@ -194,7 +194,7 @@ def instances_of(reader: Reader, now: float) -> list[InstanceFacts]:
     was taken over.
     """
     found = [_instance(entry, now) for entry in reader.instances()]
-    for taken in reader.latest("takeovers", MOST_TAKEOVERS):
+    for taken in reader.latest("takeovers", MAX_TAKEOVERS):
         who, at = taken.get("who"), taken.get("at")
         if isinstance(who, str):
             try:
@@ -255,7 +255,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
             named.setdefault(task.record.name or "unknown", []).append(task)
-    return [NamedTasks(name, tuple(tasks), len(ids) >= MOST_FOUND) for name, tasks in named.items()]
+    return [NamedTasks(name, tuple(tasks), len(ids) >= MAX_TASKS) for name, tasks in named.items()]
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:
@@ -263,7 +263,7 @@ def _poison(queries: Queries) -> list[PoisonTasks]:
     runs: dict[str, list[LostRun]] = {}
     for run in queries.lost_runs():
         runs.setdefault(run.task_id, []).append(run)
-    ids = [task_id for task_id, lost in runs.items() if len(lost) >= POISON][-MOST_FOUND:]
+    ids = [task_id for task_id, lost in runs.items() if len(lost) >= MIN_LOST_RUNS][-MAX_TASKS:]
     found: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None and task.record.state not in _ENDED:
@@ -301,12 +301,12 @@ def _lost_tasks(
 
 def _held(queries: Queries, workers: Collection[str]) -> tuple[dict[str, list[KeptTask]], bool]:
     """The open tasks of workers, and whether there may be more."""
-    ids = queries.open(MOST_OPEN)
+    ids = queries.open(MAX_OPEN_TASKS)
     held: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None and task.record.worker in workers:
             held.setdefault(task.record.worker or "", []).append(task)
-    return held, len(ids) >= MOST_OPEN
+    return held, len(ids) >= MAX_OPEN_TASKS
 
 
 def _followed(

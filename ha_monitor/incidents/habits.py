@@ -16,11 +16,11 @@ from ha_monitor.store.schedules import ScheduleChanges
 
 NAMES_AT_ONCE, TURN_EVERY = 20, 30.0
 """Names that are looked at per turn, and seconds between two turns: 2,000 names take 50 minutes."""
-LOOKED_AT = 60
+TASKS_PER_NAME = 60
 """Newest tasks of a name that are looked at: a task whose schedule can be learned runs less often between two looks."""
-FEW = 5
+FIRST_TASKS = 5
 """How many of these are read first; if one of them is known, the others are not read."""
-TOO_OFTEN = LEAST_WATCHED / 2
+MIN_AVERAGE_INTERVAL = LEAST_WATCHED / 2
 """Average seconds between runs; tasks that run more often are not read."""
 
 
@@ -34,7 +34,7 @@ class HabitFollower:
         self._at = float("-inf")
 
     @property
-    def are_any(self) -> bool:
+    def has_habits(self) -> bool:
         """Whether any habits are stored."""
         return bool(self._kept)
 
@@ -50,11 +50,11 @@ class HabitFollower:
             self._learned.pop(task, None)
         self._put(changes.habits)
 
-    def schedules(self, told: Sequence[Definition]) -> list[Definition]:
+    def schedules(self, defined: Sequence[Definition]) -> list[Definition]:
         """The learned schedules, except those of tasks and names that a source defines."""
         if not self._learned:
             return []
-        taken = {one.task for one in told} | {one.name for one in told}
+        taken = {one.task for one in defined} | {one.name for one in defined}
         return [one for task, one in sorted(self._learned.items()) if task not in taken]
 
     def follow(
@@ -62,14 +62,14 @@ class HabitFollower:
         queries: Queries,
         now: float,
         *,
-        told: Collection[str],
+        defined: Collection[str],
         certain_until: float,
-        blind: Sequence[tuple[float, float]],
+        gaps: Sequence[tuple[float, float]],
     ) -> tuple[list[Habit], list[str]]:
         """The habits that have changed, and the names of tasks whose habits are to be deleted.
 
-        :param told: tasks that a source defines. :param certain_until: everything sent until then is merged.
-        :param blind: periods in which runs may be missing.
+        :param defined: tasks that a source defines. :param certain_until: everything sent until then is merged.
+        :param gaps: periods in which runs may be missing.
         :raises StoreUnavailable: as the port does.
         """
         if 0 <= now - self._at < TURN_EVERY:
@@ -79,19 +79,21 @@ class HabitFollower:
         first = self._next if self._next < len(names) else 0
         self._next = first + NAMES_AT_ONCE
         turn = names[first : self._next]
-        changed = [forgotten(one) for name in turn if name in told and (one := self._kept.get(name)) and one.intervals]
-        some = [name for name in turn if name not in told]
+        changed = [
+            forgotten(one) for name in turn if name in defined and (one := self._kept.get(name)) and one.intervals
+        ]
+        some = [name for name in turn if name not in defined]
         gone = self._kept.keys() - names if not first else set()
         for name, (runs, is_whole) in _read(queries, some, self._kept).items():
             before = self._kept.get(name)
-            unseen = blind if is_whole or before is None else [*blind, (before.last, now)]
+            unseen = gaps if is_whole or before is None else [*gaps, (before.last, now)]
             ids = {run.at: run.task_id for run in runs if run.at is not None and not run.is_child}
             after = followed(before, name, [at for at in ids if at <= certain_until], unseen)
             if after is not None and (before is None or after.last > before.last):
                 changed.append(replace(after, last_id=ids[after.last]))
         return changed, sorted(gone)
 
-    def given_up(self, judgements: Iterable[Judgement], now: float) -> list[Habit]:
+    def abandoned(self, judgements: Iterable[Judgement], now: float) -> list[Habit]:
         """Reset habits of tasks that have been missing for so long that they must have been removed on purpose."""
         found = []
         for one in judgements:
@@ -115,12 +117,12 @@ class HabitFollower:
 
 def _read(queries: Queries, names: Sequence[str], kept: Mapping[str, Habit]) -> dict[str, tuple[list[Run], bool]]:
     """The new runs by name, and whether none can be missing; without names that have no runs, or run far too often."""
-    newest = queries.newest_of(names, LOOKED_AT) if names else []
+    newest = queries.newest_of(names, TASKS_PER_NAME) if names else []
     ids = {name: list(dict.fromkeys(found)) for name, found in zip(names, newest, strict=True) if found}
     runs: dict[str, Run | None] = {}
-    _add(queries, runs, [one for found in ids.values() for one in {*found[:FEW], found[-1]}])
-    wanted = {name: found for name, found in ids.items() if not _is_too_often(found, runs)}
-    wider = [name for name, found in wanted.items() if not _is_known(found[:FEW], runs, kept.get(name))]
+    _add(queries, runs, [one for found in ids.values() for one in {*found[:FIRST_TASKS], found[-1]}])
+    wanted = {name: found for name, found in ids.items() if not _runs_too_often(found, runs)}
+    wider = [name for name, found in wanted.items() if not _is_known(found[:FIRST_TASKS], runs, kept.get(name))]
     _add(queries, runs, [one for name in wider for one in ids[name] if one not in runs])
     return {name: _new(found, runs, kept.get(name)) for name, found in wanted.items()}
 
@@ -130,11 +132,11 @@ def _add(queries: Queries, runs: dict[str, Run | None], ids: Sequence[str]) -> N
         runs[task_id] = None if task is None else run_of(task)
 
 
-def _is_too_often(ids: Sequence[str], runs: Mapping[str, Run | None]) -> bool:
+def _runs_too_often(ids: Sequence[str], runs: Mapping[str, Run | None]) -> bool:
     first, last = runs[ids[-1]], runs[ids[0]]
-    if first is None or last is None or first.at is None or last.at is None or len(ids) < FEW:
+    if first is None or last is None or first.at is None or last.at is None or len(ids) < FIRST_TASKS:
         return False
-    return last.at - first.at < TOO_OFTEN * (len(ids) - 1)
+    return last.at - first.at < MIN_AVERAGE_INTERVAL * (len(ids) - 1)
 
 
 def _is_known(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None) -> bool:
@@ -156,4 +158,4 @@ def _new(ids: Sequence[str], runs: Mapping[str, Run | None], habit: Habit | None
         if run is None:
             return found, False
         found.append(run)
-    return found, len(ids) < LOOKED_AT
+    return found, len(ids) < TASKS_PER_NAME

@@ -15,21 +15,21 @@ from typing import Any
 from msgspec.structs import replace
 
 from ha_monitor.events.model import Event
-from ha_monitor.incidents.catalogue import FLAP, KEPT, KEPT_UNTOLD, KINDS, Kind, Same
-from ha_monitor.incidents.rules import Seen
+from ha_monitor.incidents.catalogue import FLAP_WINDOW, KINDS, RESOLVED_TTL, UNNOTIFIED_TTL, Kind, Same
+from ha_monitor.incidents.lost_workers import merge_lost_workers
+from ha_monitor.incidents.rules import RuleResults
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.incidents.together import gathered
 from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
 
-NOTHING: Mapping[tuple[str, str], Incident] = {}
+NO_INCIDENTS: Mapping[tuple[str, str], Incident] = {}
 OPENED, RESOLVED = "incident-opened", "incident-resolved"
 
 
 def advance(
     kept: Sequence[Incident],
-    seen: Seen,
+    seen: RuleResults,
     now: float,
-    remembered: Mapping[tuple[str, str], Incident] = NOTHING,
+    remembered: Mapping[tuple[str, str], Incident] = NO_INCIDENTS,
     believed: Collection[str] | None = (),
 ) -> IncidentChanges:
     """What becomes of the incidents.
@@ -45,26 +45,26 @@ def advance(
     clamped = _clamped(kept, now)
     known = {(one.kind, one.key): one for one in sorted(clamped, key=lambda one: (one.is_open, one.changed))}
     found: dict[tuple[str, str], Sighting] = {}
-    for sighting in gathered([one for one in seen.sightings if not one.is_ending], clamped, now):
+    for sighting in merge_lost_workers([one for one in seen.sightings if not one.is_ending], clamped, now):
         found.setdefault((sighting.kind, sighting.key), sighting)
     ending = {(one.kind, one.key): one for one in seen.sightings if one.is_ending}
     after: list[Incident] = []
     for place, one in known.items():
-        went_on = _gone_on(one, found.get(place), now, is_judged=one.kind in seen.judged)
-        if went_on is not None and went_on.is_open and place not in found and one.kind in seen.judged:
-            went_on = _as_it_ends(went_on, ending.get(place))
-        if went_on is not None:
-            after.append(went_on)
+        after_look = _continued(one, found.get(place), now, is_judged=one.kind in seen.judged)
+        if after_look is not None and after_look.is_open and place not in found and one.kind in seen.judged:
+            after_look = _with_final_figures(after_look, ending.get(place))
+        if after_look is not None:
+            after.append(after_look)
     places = {(one.kind, one.key) for one in after}
-    born = [
-        _born(one, now, remembered.get(place))
+    new = [
+        _new_incident(one, now, remembered.get(place))
         for place, one in found.items()
         if one.kind in seen.judged and place not in places
     ]
     ids = {one.id for one in after}
-    untold = {one.id: one for one in clamped if _is_untold(one, believed, now)}
-    after += [one for one in untold.values() if one.id not in ids]
-    after = _with_causes(_bounded(after, born, untold), found)
+    unnotified = {one.id: one for one in clamped if _awaits_end_notice(one, believed, now)}
+    after += [one for one in unnotified.values() if one.id not in ids]
+    after = _with_causes(_limited(after, new, unnotified), found)
     ids = {one.id for one in after}
     return IncidentChanges(
         [one for one in after if one != before.get(one.id)],
@@ -86,7 +86,7 @@ def _clamped(kept: Iterable[Incident], now: float) -> list[Incident]:
     ]
 
 
-def _born(sighting: Sighting, now: float, lost: Incident | None) -> Incident:
+def _new_incident(sighting: Sighting, now: float, lost: Incident | None) -> Incident:
     digest = blake2b(f"{sighting.kind}\0{sighting.key}\0{now:.3f}".encode("utf-8", "replace"), digest_size=6)
     since = now if sighting.since is None else min(sighting.since, now)
     severity = KINDS[sighting.kind].severity
@@ -100,39 +100,39 @@ def _born(sighting: Sighting, now: float, lost: Incident | None) -> Incident:
     return _as_seen(one, sighting, now)
 
 
-def _gone_on(one: Incident, sighting: Sighting | None, now: float, *, is_judged: bool) -> Incident | None:
+def _continued(one: Incident, sighting: Sighting | None, now: float, *, is_judged: bool) -> Incident | None:
     """What became of an incident; None if it is no longer kept."""
     kind = KINDS.get(one.kind)
     if kind is None:
         return None  # a kind of another version
     if not one.is_open:
-        return _after_its_end(one, sighting if is_judged else None, now)
+        return _continued_after_end(one, sighting if is_judged else None, now)
     if not is_judged:
         waiting = {"born": now} if one.phase is Phase.PENDING else {}
         return replace(one, quiet_since=None, **waiting)
     if sighting is None:
-        return _unseen(one, kind, now)
+        return _continued_unseen(one, kind, now)
     one = _as_seen(replace(one, quiet_since=None), sighting, now)
     if one.phase is Phase.PENDING and now - one.born >= kind.pending:
         return replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1)
     return one
 
 
-def _after_its_end(one: Incident, sighting: Sighting | None, now: float) -> Incident | None:
+def _continued_after_end(one: Incident, sighting: Sighting | None, now: float) -> Incident | None:
     over_for = now - one.changed
     if sighting is None:
-        return one if over_for < KEPT else None
-    if over_for >= FLAP:
+        return one if over_for < RESOLVED_TTL else None
+    if over_for >= FLAP_WINDOW:
         return None  # too long ago: a new incident
     return _as_seen(replace(one, phase=Phase.FIRING, changed=now, opened=one.opened + 1), sighting, now)
 
 
-def _is_untold(one: Incident, believed: Collection[str] | None, now: float) -> bool:
+def _awaits_end_notice(one: Incident, believed: Collection[str] | None, now: float) -> bool:
     """Whether it is resolved, and a channel must still be notified of that."""
-    return not one.is_open and now - one.changed < KEPT_UNTOLD and (believed is None or one.id in believed)
+    return not one.is_open and now - one.changed < UNNOTIFIED_TTL and (believed is None or one.id in believed)
 
 
-def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
+def _continued_unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
     if one.phase is Phase.PENDING:
         return None
     quiet_since = now if one.quiet_since is None else one.quiet_since
@@ -141,7 +141,7 @@ def _unseen(one: Incident, kind: Kind, now: float) -> Incident | None:
     return replace(one, phase=Phase.RESOLVED, changed=now, quiet_since=None, cause=None)
 
 
-def _as_it_ends(one: Incident, sighting: Sighting | None) -> Incident:
+def _with_final_figures(one: Incident, sighting: Sighting | None) -> Incident:
     """The incident with the current figures. Its size stays as it was while the problem lasted."""
     return one if sighting is None else replace(one, summary=sighting.summary, facts=_facts_of(one, sighting))
 
@@ -166,14 +166,14 @@ def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
     )
 
 
-def _bounded(after: Sequence[Incident], born: Sequence[Incident], untold: Collection[str]) -> list[Incident]:
+def _limited(after: Sequence[Incident], new: Sequence[Incident], unnotified: Collection[str]) -> list[Incident]:
     """At most `MOST_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before others, and
     the oldest first. Then new ones are dropped, starting with those that page nobody.
     """
     lasting = [one for one in after if one.is_open]
-    over = sorted((one for one in after if not one.is_open), key=lambda one: (one.id not in untold, -one.changed))
-    new = sorted(born, key=lambda one: (one.severity is not Severity.PAGE, one.kind, one.key))
-    return [*lasting, *new, *over][:MOST_INCIDENTS]
+    over = sorted((one for one in after if not one.is_open), key=lambda one: (one.id not in unnotified, -one.changed))
+    by_severity = sorted(new, key=lambda one: (one.severity is not Severity.PAGE, one.kind, one.key))
+    return [*lasting, *by_severity, *over][:MOST_INCIDENTS]
 
 
 def _with_causes(after: Sequence[Incident], found: Mapping[tuple[str, str], Sighting]) -> list[Incident]:

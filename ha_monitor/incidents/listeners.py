@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-MOST_BEHIND = 10.0
+MAX_BEHIND = 10.0
 """Age in seconds of the watermark up to which an instance counts: if it is older, a greeting may not be handled yet."""
 
 
@@ -29,7 +29,7 @@ class Listener(NamedTuple):
             behind if isinstance(behind, (int, float)) else None,
         )
 
-    def is_apart_from(self, other: Listener) -> bool:
+    def is_at_other_broker(self, other: Listener) -> bool:
         """Whether the two listen at different brokers: both have a greeting, neither has received the other's, and
         neither is so far behind that the other's may still be unhandled.
         """
@@ -37,10 +37,10 @@ class Listener(NamedTuple):
             return False
         if self.greeting in other.greetings or other.greeting in self.greetings:
             return False
-        return all(one.behind is not None and one.behind <= MOST_BEHIND for one in (self, other))
+        return all(one.behind is not None and one.behind <= MAX_BEHIND for one in (self, other))
 
 
-def apart_text(one: str, other: str, node_id: str = "") -> str:
+def different_brokers_text(one: str, other: str, node_id: str = "") -> str:
     """What is wrong, and what to do.
 
     :param one: address of a broker; `other` is that of the other instance.

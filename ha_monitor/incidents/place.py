@@ -31,7 +31,7 @@ OF_ALL = frozenset(["beat-silent"])
 """Kinds whose key is not a name on such a page: their page is the list of all."""
 _OF_TASKS = frozenset(["task-stuck", "task-orphaned", "poison-task"])
 """Kinds for which the page of a single task tells more."""
-LONGEST = 150
+MAX_PATH = 150
 """Characters of a path: a message would cut a longer one, so the list of all is used instead."""
 
 
@@ -43,5 +43,5 @@ def place_of(incident: Incident) -> str:
         return page
     if incident.kind in _OF_TASKS and len(incident.tasks) == 1:
         page, key = "tasks", incident.tasks[0]
-    place = address_of(page, key[:LONGEST])
-    return place if len(key) <= LONGEST and len(place) <= LONGEST else page
+    place = address_of(page, key[:MAX_PATH])
+    return place if len(key) <= MAX_PATH and len(place) <= MAX_PATH else page

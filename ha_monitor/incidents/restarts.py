@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from ha_monitor.store.results import WorkerState
 
 
-WITHIN = 3600.0
+LOOKBACK = 3600.0
 """A change explains a problem only if it was at most this many seconds before."""
-PAUSE = 300.0
+MAX_PAUSE = 300.0
 """Maximum seconds between two successive starts of one wave."""
-LEAST, SHARE = 2, 0.5
+MIN_STARTED, MIN_SHARE = 2, 0.5
 """How many workers must have started, and which share of all present workers."""
-_THERE = ("online", "late", "lost")
+_PRESENT_STATES = ("online", "late", "lost")
 
 
 class Wave(NamedTuple):
@@ -39,15 +39,15 @@ def wave_before(workers: Sequence[WorkerState], at: float) -> Wave | None:
 
     :param at: that time, in seconds since the epoch.
     """
-    there = [one for one in workers if one.state in _THERE and one.is_confirmed]
-    starts = sorted(one.came for one in there if one.came is not None and at - WITHIN <= one.came <= at + PAUSE)
+    there = [one for one in workers if one.state in _PRESENT_STATES and one.is_confirmed]
+    starts = sorted(one.came for one in there if one.came is not None and at - LOOKBACK <= one.came <= at + MAX_PAUSE)
     waves: list[list[float]] = []
     for start in starts:
-        if waves and start - waves[-1][-1] <= PAUSE:
+        if waves and start - waves[-1][-1] <= MAX_PAUSE:
             waves[-1].append(start)
         else:
             waves.append([start])
     for wave in reversed(waves):
-        if wave[0] <= at and len(wave) >= LEAST and len(wave) >= SHARE * len(there):
+        if wave[0] <= at and len(wave) >= MIN_STARTED and len(wave) >= MIN_SHARE * len(there):
             return Wave(len(wave), len(there), wave[0], wave[-1])
     return None

@@ -36,19 +36,19 @@ from ha_monitor.store.schedules import (
     with_occurrences,
 )
 
-LOOKED_AT = 60
+TASKS_PER_NAME = 60
 """Newest tasks of a name that are looked at."""
-FEW = 5
+FIRST_TASKS = 5
 """How many of these each look asks for; it asks for the others only if all of these are new."""
-MOST_READ = 3000
+MAX_RECORDS = 3000
 """Records that one look reads; names for which there is no room are judged at a later look."""
 MARGIN = 2.0
 """Seconds by which an event may be created before it is sent, or the watermark may seem too recent."""
-MOST_CHANGED = 100
+MAX_CHANGES = 100
 """Schedules that one look writes; the others are left for the next."""
-COVERED_EVERY = 10.0
+WRITE_COVERAGE_EVERY = 10.0
 """Seconds after which the time until which events are complete is written, if nothing else is."""
-MAY_REPEAT = 150.0
+ROLLBACK_WINDOW = 150.0
 """Seconds before a store went back whose events may be missing until they are merged again."""
 _ENDED = frozenset((State.SUCCESS, State.FAILURE, State.REJECTED, State.REVOKED))
 
@@ -134,34 +134,36 @@ class ScheduleGatherer:
         if self._is_outdated or went_back_at != self._went_back_at:
             self._read(reader.schedules)
             self._is_outdated, self._went_back_at = False, went_back_at
-        known = self._sources | {name: after(self._sources.get(name), one) for name, one in view.sources.items()}
+        known = self._sources | {
+            name: updated_source(self._sources.get(name), one) for name, one in view.sources.items()
+        }
         changes = ScheduleChanges(sources={name: one for name, one in known.items() if one != self._sources.get(name)})
         if not is_merged or view.merged_ago is None or view.listened_for is None:
             return None, changes
         self._cover(now - view.merged_ago - MARGIN, now - view.listened_for, now)
-        told = list(merged(*(one.definitions for one in known.values()), view.own))
-        definitions = [*told, *self._habits.schedules(told)][:MOST_SCHEDULES]
+        defined = list(merged(*(one.definitions for one in known.values()), view.own))
+        definitions = [*defined, *self._habits.schedules(defined)][:MOST_SCHEDULES]
         runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
         definitions = [one for one in definitions if one.task in runs]
         coverage = self._coverage
         assert coverage is not None
         gaps = [*coverage.gaps, *lost]
         if went_back_at:
-            gaps.append((went_back_at - MAY_REPEAT, went_back_at))
+            gaps.append((went_back_at - ROLLBACK_WINDOW, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
         judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,
             now,
-            told={one.task for one in told},
+            defined={one.task for one in defined},
             certain_until=coverage.until,
-            blind=[(float("-inf"), coverage.since), *gaps],
+            gaps=[(float("-inf"), coverage.since), *gaps],
         )
-        ended = [*self._habits.given_up(judged.judgements, now), *self._untold(changes.removed, now)]
+        ended = [*self._habits.abandoned(judged.judgements, now), *self._fresh_habits(changes.removed, now)]
         return judged, changes._replace(habits=[*habits, *ended], forgotten=forgotten)
 
-    def _untold(self, removed: Iterable[str], now: float) -> list[Habit]:
+    def _fresh_habits(self, removed: Iterable[str], now: float) -> list[Habit]:
         """Fresh habits for definitions that were removed, on purpose it seems: that they ran until now is no habit."""
         gone = [self._kept[name].definition for name in removed]
         return [Habit(one.task, now, now) for one in gone if one.source is not Source.LEARNED and one.task]
@@ -204,7 +206,7 @@ class ScheduleGatherer:
             for task_id in newest.ids
             if not _is_settled(newest.runs, task_id, orphaned)
         ]
-        some, rest = unread[:MOST_READ], unread[MOST_READ:]
+        some, rest = unread[:MAX_RECORDS], unread[MAX_RECORDS:]
         for (name, task_id), task in zip(some, queries.tasks([one for _, one in some]) if some else [], strict=True):
             self._newest[name].runs[task_id] = None if task is None else run_of(task, orphaned)
         if expired := [(name, task_id) for name, task_id in some if self._newest[name].runs[task_id] is None]:
@@ -232,33 +234,35 @@ class ScheduleGatherer:
 
     def _look_for_new(self, queries: Queries, names: Sequence[str]) -> None:
         wider = []
-        for name, ids in zip(names, queries.newest_of(names, FEW) if names else [], strict=True):
-            if len(ids) >= FEW and ids[-1] not in self._newest[name].runs:
+        for name, ids in zip(names, queries.newest_of(names, FIRST_TASKS) if names else [], strict=True):
+            if len(ids) >= FIRST_TASKS and ids[-1] not in self._newest[name].runs:
                 wider.append(name)
             else:
                 self._put(name, ids)
-        for name, ids in zip(wider, queries.newest_of(wider, LOOKED_AT) if wider else [], strict=True):
+        for name, ids in zip(wider, queries.newest_of(wider, TASKS_PER_NAME) if wider else [], strict=True):
             self._put(name, ids)
 
     def _put(self, name: str, ids: Sequence[str]) -> None:
         """:param ids: the newest; the last of them is already known, or is the oldest that is looked at."""
         newest = self._newest[name]
-        whole = list(dict.fromkeys([*ids, *newest.ids]))[:LOOKED_AT] if set(ids) & newest.runs.keys() else list(ids)
+        whole = (
+            list(dict.fromkeys([*ids, *newest.ids]))[:TASKS_PER_NAME] if set(ids) & newest.runs.keys() else list(ids)
+        )
         newest.ids = whole
         newest.runs = {one: newest.runs[one] for one in whole if one in newest.runs}
 
     def _changes(self, judged: Judged, changes: ScheduleChanges) -> ScheduleChanges:
-        changed = [one for one in judged.judgements if one != self._kept.get(one.definition.name)][:MOST_CHANGED]
+        changed = [one for one in judged.judgements if one != self._kept.get(one.definition.name)][:MAX_CHANGES]
         names = {one.definition.name for one in judged.judgements}
         unread = {name for name, newest in self._newest.items() if not newest.is_read}
         removed = [name for name, one in self._kept.items() if name not in names and one.definition.task not in unread]
         coverage = self._coverage
-        is_old = coverage is not None and coverage.until - self._written_until >= COVERED_EVERY
-        is_wanted = bool(judged.judgements or self._habits.are_any) and (bool(changed) or is_old)
+        is_old = coverage is not None and coverage.until - self._written_until >= WRITE_COVERAGE_EVERY
+        is_wanted = bool(judged.judgements or self._habits.has_habits) and (bool(changed) or is_old)
         return changes._replace(changed=changed, removed=removed, coverage=coverage if is_wanted else None)
 
 
-def after(before: KnownSource | None, now: KnownSource) -> KnownSource:
+def updated_source(before: KnownSource | None, now: KnownSource) -> KnownSource:
     """What is known of a source: what it says now, or what it said before if it says nothing now. A schedule that may
     be missing only because not all workers answered is disputed.
     """
@@ -293,4 +297,4 @@ def _complete_since(newest: _Newest, now: float) -> float:
         if run is None:
             return known[-1].at or now if known else now
         known.append(run)
-    return (known[-1].at or now) if len(known) >= LOOKED_AT else 0.0
+    return (known[-1].at or now) if len(known) >= TASKS_PER_NAME else 0.0

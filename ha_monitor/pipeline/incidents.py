@@ -10,7 +10,7 @@ from typing import Protocol
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Workers
 from ha_monitor.incidents.facts import SurveyedQueue
-from ha_monitor.incidents.gather import View
+from ha_monitor.incidents.gather import LeaderView
 from ha_monitor.incidents.schedules import ScheduleView
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.metrics.telemetry import Telemetry
@@ -139,13 +139,13 @@ class IncidentsDuty:
             self._looker.ask(self._view(watched))
         return []
 
-    def _view(self, watched: Watched) -> View:
+    def _view(self, watched: Watched) -> LeaderView:
         merged_ago = watched.merged_ago
         queues = [
             SurveyedQueue(one.name, one.length or 0, (one.workers if one.consumers is None else one.consumers) > 0)
             for one in self._telemetry.queues()
         ]
-        return View(
+        return LeaderView(
             watched.workers,
             watched.is_whole,
             queues or None,

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from ha_monitor.errors import HaMonitorError, class_and_reason
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.facts import QueueFacts
-from ha_monitor.incidents.gather import Gatherer, Reader, View
+from ha_monitor.incidents.gather import FactGatherer, LeaderView, Reader
 from ha_monitor.incidents.lifecycle import advance
-from ha_monitor.incidents.remembered import Remembered
-from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.remembered_incidents import RememberedIncidents
+from ha_monitor.incidents.rules import apply_rules
 from ha_monitor.schedules.model import Judgement
 from ha_monitor.store.incidents import Incident, IncidentChanges, with_silences
 from ha_monitor.store.schedules import ScheduleChanges
@@ -80,8 +80,8 @@ class Looker:
     def __init__(self, reader: Reader, threads: Threads) -> None:
         """:param reader: not connected yet; used only by the thread."""
         self._reader = reader
-        self._gatherer = Gatherer()
-        self._remembered = Remembered()
+        self._gatherer = FactGatherer()
+        self._remembered = RememberedIncidents()
         self._call: OneCall[Looked] = OneCall(threads.calls("incidents"))
         self._is_connected = False
 
@@ -98,7 +98,7 @@ class Looker:
         """Note that these changes of a look are in the store. Allowed only while it is not busy."""
         self._gatherer.schedules.written(changes)
 
-    def ask(self, view: View) -> None:
+    def ask(self, view: LeaderView) -> None:
         """Begin a look. Allowed only while it is not busy."""
         self._call.begin(lambda: self._look(view))
 
@@ -109,13 +109,15 @@ class Looker:
         except ThreadUnavailable as error:
             return Looked(NOTHING, problem=str(error))
 
-    def _look(self, view: View) -> Looked:
+    def _look(self, view: LeaderView) -> Looked:
         try:
             if not self._is_connected:
                 self._reader.connect()
                 self._is_connected = True
             kept, facts, schedules = self._gatherer.gather(self._reader, view)
-            changes = advance(kept, see(facts), facts.now, self._remembered.lately(facts.now), view.believed)
+            changes = advance(
+                kept, apply_rules(facts), facts.now, self._remembered.recently_open(facts.now), view.believed
+            )
             now_kept = {one.id: one for one in kept} | {one.id: one for one in changes.changed}
             gone = set(changes.removed)
             left = [one for key, one in now_kept.items() if key not in gone]

@@ -15,7 +15,7 @@ from typing import Any
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerUnavailable
-from ha_monitor.incidents.listeners import Listener, apart_text
+from ha_monitor.incidents.listeners import Listener, different_brokers_text
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.stats import CONSUMING, Stats
@@ -82,11 +82,11 @@ class Peers:
         """Report, once while it lasts, that an instance that registered earlier subscribes at another broker."""
         own, now = Listener(self._stats.greeting, self._stats.greetings, self._stats.behind), self._clock.monotonic()
         listeners = [(Listener.of(stats), stats) for stats in older]
-        apart = {(own.greeting, one.greeting): stats for one, stats in listeners if own.is_apart_from(one)}
+        apart = {(own.greeting, one.greeting): stats for one, stats in listeners if own.is_at_other_broker(one)}
         self._apart = {pair: self._apart.get(pair, now) for pair in apart}
         self._told &= apart.keys()
         for pair, stats in apart.items():
             if now - self._apart[pair] >= APART_FOR and pair not in self._told:
                 self._told.add(pair)
-                reason = apart_text(self._stats.broker, str(stats.get("broker")), self._node_id)
+                reason = different_brokers_text(self._stats.broker, str(stats.get("broker")), self._node_id)
                 self._logger.error("brokers-differ", reason=reason)

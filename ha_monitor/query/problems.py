@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from ha_monitor.incidents.catalogue import KEPT
+from ha_monitor.incidents.catalogue import RESOLVED_TTL
 from ha_monitor.incidents.changes import Change, changes_before
-from ha_monitor.incidents.gather import Kept, Reader, instances_of
+from ha_monitor.incidents.gather import IncidentReader, Reader, instances_of
 from ha_monitor.incidents.rules.monitor import STATUS
 from ha_monitor.incidents.sighting import count_of
 from ha_monitor.store.incidents import Incident, IncidentList, Phase, Severity, worst_first
@@ -24,7 +24,7 @@ OLD = 60.0
 """Seconds after which a judgement counts as old: there should be one every five seconds."""
 
 
-class Listed(Kept, IncidentList, Protocol):
+class Listed(IncidentReader, IncidentList, Protocol):
     """What is stored about incidents, for readers."""
 
 
@@ -62,7 +62,7 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
     facts = [one for one in instances_of(reader, now) if one.is_alive]
     consuming = [one for one in facts if one.is_consuming]
     # One of whose end a channel has not heard is kept for longer.
-    incidents = [one for one in reader.incidents.incidents() if one.is_open or now - one.changed < KEPT]
+    incidents = [one for one in reader.incidents.incidents() if one.is_open or now - one.changed < RESOLVED_TTL]
     gaps = reader.queries.gaps(now - HOUR, now)
     judged = judged_at(entries)
     if not consuming:

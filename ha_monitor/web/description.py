@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ha_monitor.incidents.address import NAMED
+from ha_monitor.incidents.address import NAME_PARAMETER
 from ha_monitor.query.items import Document
 from ha_monitor.version import __version__
 from ha_monitor.web.nouns import NOUNS, TAIL, Noun
@@ -87,7 +87,7 @@ def _errors(errors: Iterable[tuple[str, str]]) -> dict[str, Any]:
 
 def _name_of(noun: Noun) -> dict[str, Any]:
     of = "an id, or the beginning of one" if noun.name in ("tasks", "errors") else "a name, as it is"
-    of += f"; a name with an empty, . or .. segment is requested as /{noun.name}/?{NAMED}=NAME"
+    of += f"; a name with an empty, . or .. segment is requested as /{noun.name}/?{NAME_PARAMETER}=NAME"
     return {
         "name": "name",
         "in": "path",

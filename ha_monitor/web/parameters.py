@@ -9,7 +9,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote_plus, urlencode
 
 from ha_monitor.errors import UsageError
-from ha_monitor.incidents.address import NAMED
+from ha_monitor.incidents.address import NAME_PARAMETER
 from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
 
@@ -96,8 +96,8 @@ def named_in(path: str, query: str) -> tuple[str, str | None, str]:
     """
     noun, _, name = path.partition("/")
     key, _, rest = query.partition("&")
-    if not name and path.endswith("/") and key.startswith(f"{NAMED}="):
-        return noun, unquote_plus(key.removeprefix(f"{NAMED}=")), rest
+    if not name and path.endswith("/") and key.startswith(f"{NAME_PARAMETER}="):
+        return noun, unquote_plus(key.removeprefix(f"{NAME_PARAMETER}=")), rest
     return noun, name or None, query
 
 

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 
-from ha_monitor.incidents.address import NAMED
+from ha_monitor.incidents.address import NAME_PARAMETER
 from tests.browser.conftest import Filled
 from tests.conftest import missing
 from tests.support.browser import PHONE, Browser
@@ -113,7 +113,7 @@ def test_lists_show_it_as_text(attacked: Filled, browser: Browser) -> None:
 
 def named_by(link: str) -> str:
     """The name of whose page it is the address."""
-    return unquote(link.rsplit("/", 1)[1].removeprefix(f"?{NAMED}="))
+    return unquote(link.rsplit("/", 1)[1].removeprefix(f"?{NAME_PARAMETER}="))
 
 
 @pytest.mark.parametrize("number", range(len(ATTACKS)))

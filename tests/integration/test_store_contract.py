@@ -9,7 +9,7 @@ import pytest
 from ha_monitor.config.schema import StuckSettings
 from ha_monitor.incidents.catalogue import KINDS
 from ha_monitor.incidents.lifecycle import advance
-from ha_monitor.incidents.rules import Seen
+from ha_monitor.incidents.rules import RuleResults
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
 from ha_monitor.store.duties import Duties
@@ -132,4 +132,4 @@ def test_an_incident_that_cannot_be_read_is_listed_by_nobody_and_removed_by_the_
     kept = bed.incidents().kept()
 
     assert [one.id for one in bed.incidents().incidents()] == ["a"]
-    assert sorted(advance(kept, Seen([], frozenset(KINDS)), bed.now()).removed) == ["x", "y", "z"]
+    assert sorted(advance(kept, RuleResults([], frozenset(KINDS)), bed.now()).removed) == ["x", "y", "z"]

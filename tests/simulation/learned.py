@@ -138,9 +138,9 @@ class Learner:
         if turns:
             # As many turns as the program has meanwhile.
             changed, _ = self.habits.follow(
-                cast("Queries", self.queries), at, told=(), certain_until=certain, blind=recent
+                cast("Queries", self.queries), at, defined=(), certain_until=certain, gaps=recent
             )
-        self.habits.written(ScheduleChanges(habits=[*changed, *self.habits.given_up(judged.judgements, at)]))
+        self.habits.written(ScheduleChanges(habits=[*changed, *self.habits.abandoned(judged.judgements, at)]))
         return min((_again(one.definition, one, at) for one in judged.judgements), default=at + DAY)
 
     def _note(self, task: str, at: float) -> None:

@@ -15,7 +15,7 @@ def run() -> int:
         (judge, "SETTLING", 2.0),
         (track, "SETTLING", 2.0),
         (habits, "TURN_EVERY", 2.0),
-        (habits, "TOO_OFTEN", 1.0),
+        (habits, "MIN_AVERAGE_INTERVAL", 1.0),
         (learned, "LEAST_WATCHED", 2.0),
         (learned, "LEAST_PERIOD", 1.0),
         (learned, "OBSERVED", 45.0),

@@ -8,7 +8,7 @@ from typing import Any
 
 from ha_monitor.config.notify import Email
 from ha_monitor.incidents.facts import LostTasks
-from ha_monitor.incidents.rules.workers import tasks_as_facts, what_became
+from ha_monitor.incidents.rules.workers import outcome_text, tasks_as_facts
 from ha_monitor.notify.channels.alertmanager import alert_of
 from ha_monitor.notify.channels.email import mail_of
 from ha_monitor.notify.channels.pagerduty import event_of
@@ -27,7 +27,7 @@ INCIDENT = Incident(
     phase=Phase.FIRING,
     since=AT - 95,
     changed=AT - 31,
-    summary=f"celery@app3 is lost{what_became(HAD)}",
+    summary=f"celery@app3 is lost{outcome_text(HAD)}",
     facts={**tasks_as_facts(HAD), BEFORE: "deploy v512, 4 min earlier"},
     command="ha-monitor workers celery@app3",
 )

@@ -11,9 +11,9 @@ import pytest
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.facts import InstanceFacts
-from ha_monitor.incidents.gather import MEMORY_EVERY, NAMES_AT_ONCE, NAMES_EVERY, Gatherer, View, memory_share
+from ha_monitor.incidents.gather import MEMORY_EVERY, NAMES_AT_ONCE, NAMES_EVERY, FactGatherer, LeaderView, memory_share
 from ha_monitor.incidents.lifecycle import advance
-from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.rules import apply_rules
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.memory.server import MemoryInstance, MemoryServer
@@ -23,7 +23,7 @@ from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.results import WorkerState
 from tests.unit.builders import TurnedClock
 
-VIEW = View((), True, None, 0, 0, 0.0, [], may_judge=True)
+VIEW = LeaderView((), True, None, 0, 0, 0.0, [], may_judge=True)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_backlog_is_not_judged(server: MemoryServer, lag: object, *, is_merged
     """Given an instance that merges events of half a minute ago, what rests on events is not judged."""
     enter(server, "1", lag=lag)
 
-    _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW)
+    _, facts, _ = FactGatherer().gather(MemoryReader(server), VIEW)
 
     assert facts.are_events_merged is is_merged
 
@@ -52,7 +52,7 @@ def test_a_store_that_has_just_gone_back_is_not_judged(server: MemoryServer) -> 
     """Given a store that went back a moment ago, instances are about to merge again what it lost."""
     now = server.clock.time()
     for ago, is_merged in ((5, False), (61, True)):
-        _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW._replace(went_back_at=now - ago))
+        _, facts, _ = FactGatherer().gather(MemoryReader(server), VIEW._replace(went_back_at=now - ago))
         assert facts.are_events_merged is is_merged
 
 
@@ -65,7 +65,7 @@ def test_instances_that_died_are_known_by_name(server: MemoryServer) -> None:
     gone = MemoryInstance({"host": "h", "instance": "3"}, now - 60, 5, seen=now - 60)
     server.taken_over[7] = gone
 
-    _, facts, _ = Gatherer().gather(MemoryReader(server), VIEW)
+    _, facts, _ = FactGatherer().gather(MemoryReader(server), VIEW)
 
     assert facts.instances == [
         InstanceFacts("h/1", is_alive=True, is_consuming=False, lag=0.1),
@@ -85,7 +85,7 @@ def test_what_is_no_takeover_is_left_out(server: MemoryServer, taken: dict[str, 
         def latest(self, kind: str, count: int) -> list[dict[str, Any]]:
             return [taken]
 
-    _, facts, _ = Gatherer().gather(Reader(server), VIEW)
+    _, facts, _ = FactGatherer().gather(Reader(server), VIEW)
 
     assert facts.instances == []
 
@@ -114,7 +114,7 @@ def test_of_very_many_names_some_are_looked_at_at_a_time(server: MemoryServer) -
     """Given 250 names, a hundred are asked for each quarter of a minute in turn, and those of open incidents always."""
     name = "task199"
     server.incidents["x"] = Incident("x", "failing", name, Severity.WARN, Phase.FIRING, 1, 1, "")
-    reader, gatherer = Counted(server, 250), Gatherer()
+    reader, gatherer = Counted(server, 250), FactGatherer()
     for _ in range(3):
         for _ in range(3):
             _, facts, _ = gatherer.gather(reader, VIEW)
@@ -127,7 +127,7 @@ def test_of_very_many_names_some_are_looked_at_at_a_time(server: MemoryServer) -
 
 def test_the_memory_of_the_store_is_asked_for_once_a_minute(server: MemoryServer) -> None:
     """Given looks each five seconds, INFO is asked for once a minute."""
-    reader, gatherer = Counted(server, 1), Gatherer()
+    reader, gatherer = Counted(server, 1), FactGatherer()
     for _ in range(int(MEMORY_EVERY / 5)):
         _, facts, _ = gatherer.gather(reader, VIEW)
         server.clock.now += 5  # type: ignore[attr-defined]
@@ -153,8 +153,8 @@ class Holding(MemoryReader):
     def look(self, workers: Sequence[str]) -> Incident:
         """What the incident of the lost workers is after a look of the leader."""
         lost = [WorkerState(name, "lost", None, is_confirmed=True) for name in workers]
-        kept, facts, _ = Gatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
-        changes = advance(kept, see(facts), facts.now)
+        kept, facts, _ = FactGatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
+        changes = advance(kept, apply_rules(facts), facts.now)
         self.all.update({one.id: one for one in changes.changed})
         (found,) = (one for one in self.all.values() if one.kind == "worker-lost")
         return found
@@ -194,8 +194,8 @@ def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -
     def look(count: int) -> list[str]:
         reader.hold("celery@a", count)
         reader.without = list(reader.held)
-        _, facts, _ = Gatherer().gather(reader, VIEW._replace(orphaned=count))
-        return [one.summary for one in see(facts).sightings if one.kind == "task-orphaned"]
+        _, facts, _ = FactGatherer().gather(reader, VIEW._replace(orphaned=count))
+        return [one.summary for one in apply_rules(facts).sightings if one.kind == "task-orphaned"]
 
     assert look(999) == ["999 tasks of unknown are orphaned: no worker or queue has them any longer"]
     assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: no worker or queue has them any longer"]
@@ -232,8 +232,8 @@ def test_what_cannot_be_judged_is_not_searched_for(server: MemoryServer) -> None
     server.trouble = calls.append
     lost = VIEW._replace(workers=[WorkerState("celery@a", "lost", None)])
 
-    Gatherer().gather(MemoryReader(server), lost._replace(may_judge=False))
+    FactGatherer().gather(MemoryReader(server), lost._replace(may_judge=False))
     assert "before open" not in calls
 
-    Gatherer().gather(MemoryReader(server), lost)
+    FactGatherer().gather(MemoryReader(server), lost)
     assert "before open" in calls

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import msgspec
 
 from ha_monitor.events.model import Event
-from ha_monitor.incidents.catalogue import FLAP, KEPT, KEPT_UNTOLD, KINDS
+from ha_monitor.incidents.catalogue import FLAP_WINDOW, KINDS, RESOLVED_TTL, UNNOTIFIED_TTL
 from ha_monitor.incidents.lifecycle import advance
-from ha_monitor.incidents.rules import Seen
+from ha_monitor.incidents.rules import RuleResults
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, Phase, Severity
 from tests.unit.builders import TIME
@@ -31,7 +31,7 @@ class Life:
 
     def look(self, *sightings: Sighting, judged: frozenset[str] = ALL, times: int = 1, every: float = EVERY) -> None:
         for _ in range(times):
-            seen = Seen(list(sightings), judged)
+            seen = RuleResults(list(sightings), judged)
             changes = advance(list(self.kept.values()), seen, self.now, believed=self.believed)
             self.kept = {key: one for key, one in self.kept.items() if key not in changes.removed}
             self.kept.update(
@@ -138,7 +138,7 @@ def test_an_incident_ends_when_it_was_quiet_for_long_enough() -> None:
 
     assert life.only.phase is Phase.RESOLVED
     assert life.told == [("incident-resolved", "mail")]
-    life.look_for(KEPT)
+    life.look_for(RESOLVED_TTL)
     assert life.kept == {}
     assert len(life.events) == 1
 
@@ -159,7 +159,7 @@ def test_one_that_is_over_is_kept_until_each_channel_has_heard_of_that() -> None
     life.look()
     assert life.kept == {}
     life.kept, life.believed = kept, frozenset(kept)
-    life.now = life.only.changed + KEPT_UNTOLD
+    life.now = life.only.changed + UNNOTIFIED_TTL
     life.look()
 
     assert life.kept == {}
@@ -169,7 +169,7 @@ def test_a_leader_that_does_not_know_what_was_told_drops_nothing() -> None:
     """Given a new leader that has not read yet what the channels know, what is over stays until it has."""
     life = fired(LATE)
     life.look_for(120)
-    life.now += KEPT
+    life.now += RESOLVED_TTL
     life.believed = None
     life.look(times=3)
     assert life.only.phase is Phase.RESOLVED
@@ -188,7 +188,7 @@ def test_one_that_comes_again_leaves_the_end_of_the_last_one_to_be_told() -> Non
     life = fired(*lost("celery@a"))
     life.believed = frozenset([life.only.id])
     life.look()
-    life.look_for(FLAP)
+    life.look_for(FLAP_WINDOW)
     old = life.only
     life.look(*lost("celery@a"), times=3)
     assert [one.phase for one in life.kept.values()] == [Phase.RESOLVED, Phase.FIRING]
@@ -219,7 +219,7 @@ def test_what_ends_has_the_figures_of_now() -> None:
     life.look_for(600, better)
 
     assert life.told == [("incident-resolved", "shop.pay")]
-    life.look_for(FLAP, better)
+    life.look_for(FLAP_WINDOW, better)
     assert (life.only.phase, life.only.opened) == (Phase.RESOLVED, 1)
     nothing = Life()
     nothing.look(better, times=3)
@@ -251,7 +251,7 @@ def test_one_that_comes_again_soon_keeps_its_id() -> None:
     assert len({event.id for event in life.events}) == 6
 
     life.look()
-    life.look_for(FLAP)
+    life.look_for(FLAP_WINDOW)
     life.look(*lost("celery@a"), times=2)
 
     assert life.only.id != first
@@ -302,14 +302,14 @@ def test_a_clock_that_is_put_back_neither_opens_nor_holds_up() -> None:
 
 def test_an_empty_store_tells_nothing() -> None:
     """Given nothing seen and nothing kept, there is nothing to write."""
-    assert advance([], Seen([], ALL), TIME).is_empty
+    assert advance([], RuleResults([], ALL), TIME).is_empty
 
 
 def test_a_look_without_news_writes_nothing() -> None:
     """Given the same as before, there is nothing to write."""
     life = fired(LATE)
 
-    assert advance(list(life.kept.values()), Seen([LATE], ALL), life.now).is_empty
+    assert advance(list(life.kept.values()), RuleResults([LATE], ALL), life.now).is_empty
 
 
 def test_many_workers_lost_within_a_minute_are_one_incident() -> None:
@@ -419,6 +419,6 @@ def test_one_of_a_kind_that_this_version_does_not_know_is_dropped() -> None:
     """Given an incident that a later version wrote, it is removed without a word."""
     one = Incident("x", "unheard-of", "", Severity.PAGE, Phase.FIRING, TIME, TIME, "?")
 
-    changes = advance([one], Seen([], ALL), TIME)
+    changes = advance([one], RuleResults([], ALL), TIME)
 
     assert (changes.changed, changes.removed, changes.events) == ([], ["x"], [])

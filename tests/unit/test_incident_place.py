@@ -7,7 +7,7 @@ import pytest
 from ha_monitor.config.schema import Config
 from ha_monitor.config.web import Web
 from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.incidents.place import LONGEST, PAGES, place_of
+from ha_monitor.incidents.place import MAX_PATH, PAGES, place_of
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.web.nouns import BY_NAME
 
@@ -36,7 +36,7 @@ def incident(kind: str, key: str, *tasks: str) -> Incident:
         ("monitor", "channel-pager", (), "monitor"),
         ("store-went-back", "", (), "monitor"),
         ("queue-shared", "celeryev.shop", (), "monitor"),
-        ("queue-late", "x" * LONGEST, (), "queues"),
+        ("queue-late", "x" * MAX_PATH, (), "queues"),
         ("queue-late", "\n\x1b[31m", (), "queues/%0A%1B%5B31m"),
         ("queue-late", "\ud800", (), "queues/%3F"),
         ("of a later version", "x", (), ""),

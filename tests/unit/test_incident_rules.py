@@ -19,7 +19,7 @@ from ha_monitor.incidents.facts import (
     SurveyedQueue,
 )
 from ha_monitor.incidents.listeners import Listener
-from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.rules import apply_rules
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.incidents.sighting import Sighting
 from ha_monitor.query.language import Pattern, split_values
@@ -36,7 +36,7 @@ HOSTILE = "a\x1b[31m'; rm -rf /\n"
 
 
 def seen(**facts: object) -> list[Sighting]:
-    return see(Facts(NOW, **facts)).sightings  # type: ignore[arg-type]
+    return apply_rules(Facts(NOW, **facts)).sightings  # type: ignore[arg-type]
 
 
 def said(**facts: object) -> list[tuple[str, str, str]]:
@@ -62,7 +62,7 @@ def task(task_id: str, worker: str | None = "celery@a") -> KeptTask:
 def test_nothing_is_seen_where_nothing_is() -> None:
     """Given an empty store, no rule sees anything, and all can be judged but what needs a survey, a count, or
     schedules."""
-    found = see(Facts(NOW))
+    found = apply_rules(Facts(NOW))
 
     assert found.sightings == []
     of_schedules = {"schedule-missed", "schedule-doubled", "schedule-failed", "beat-silent", "learned-missed"}
@@ -71,13 +71,13 @@ def test_nothing_is_seen_where_nothing_is() -> None:
 
 def test_while_events_are_on_their_way_only_the_monitor_is_judged() -> None:
     """Given events that are not merged yet, nothing that rests on them is judged."""
-    judged = see(Facts(NOW, survey=[], event_queue=SharedQueue("q"), are_events_merged=False)).judged
+    judged = apply_rules(Facts(NOW, survey=[], event_queue=SharedQueue("q"), are_events_merged=False)).judged
     assert judged == {"monitor", "store-went-back", "queue-shared"}
 
 
 def test_workers_are_not_judged_before_all_were_looked_at() -> None:
     """Given a leader that has looked at some of many workers, what it does not see may be lost all the same."""
-    assert "worker-lost" not in see(Facts(NOW, all_workers=False)).judged
+    assert "worker-lost" not in apply_rules(Facts(NOW, all_workers=False)).judged
 
 
 @pytest.mark.parametrize("state", ["online", "late", "offline"])
@@ -366,8 +366,8 @@ def test_a_queue_that_something_else_consumes() -> None:
         command="ha-monitor check --online",
     )
     assert seen(event_queue=SharedQueue("celeryev.x")) == seen() == []
-    assert "queue-shared" not in see(Facts(NOW)).judged
-    assert "queue-shared" in see(Facts(NOW, event_queue=SharedQueue("celeryev.x"))).judged
+    assert "queue-shared" not in apply_rules(Facts(NOW)).judged
+    assert "queue-shared" in apply_rules(Facts(NOW, event_queue=SharedQueue("celeryev.x"))).judged
 
 
 @pytest.mark.parametrize(("hears", "count"), [([], 1), (["a"], 0)], ids=["two Redis", "one Redis"])

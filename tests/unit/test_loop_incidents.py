@@ -19,8 +19,8 @@ from ha_monitor.config.notify import Exec, Notify, PagerDuty
 from ha_monitor.config.schema import Config, LogLevel, Workers
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable
 from ha_monitor.events.model import Event
-from ha_monitor.incidents.catalogue import FLAP
-from ha_monitor.incidents.gather import MOST_LAG
+from ha_monitor.incidents.catalogue import FLAP_WINDOW
+from ha_monitor.incidents.gather import MAX_LAG
 from ha_monitor.notify import channels
 from ha_monitor.notify.channel import TryAgain
 from ha_monitor.notify.message import Message
@@ -237,7 +237,7 @@ def test_the_lag_of_an_instance_with_slow_handlers_is_by_no_wrong_clock(
             one.cycle()
         lags.append(one.stats.lag)
 
-    assert max(lags[4:]) < MOST_LAG
+    assert max(lags[4:]) < MAX_LAG
 
 
 def test_since_when_a_worker_is_lost_does_not_change(bed: Bed, one: Instance) -> None:
@@ -753,7 +753,7 @@ def test_an_end_is_told_though_the_channel_was_away_and_it_came_again(
     assert sent == [("firing", first)]
 
     is_away[0] = True
-    for _ in range(int((FLAP + 20) / 2)):
+    for _ in range(int((FLAP_WINDOW + 20) / 2)):
         beat(bed, "celery@a")
         one.live(2)
     one.live(60)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ha_monitor.incidents.listeners import MOST_BEHIND, Listener
+from ha_monitor.incidents.listeners import MAX_BEHIND, Listener
 from ha_monitor.pipeline.peers import APART_FOR
 from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import Bed, Instance, live
@@ -116,7 +116,7 @@ def test_instances_with_several_brokers_may_be_at_different_ones() -> None:
         (Listener("a", ["a"], 0.5), Listener("b", ["b"], 0.5), True),
         (Listener("a", ["a", "b"], 0.5), Listener("b", ["b"], 0.5), False),
         (Listener("a", ["a"], 0.5), Listener("", [], 0.5), False),
-        (Listener("a", ["a"], 0.5), Listener("b", ["b"], MOST_BEHIND + 1), False),
+        (Listener("a", ["a"], 0.5), Listener("b", ["b"], MAX_BEHIND + 1), False),
         (Listener("a", ["a"], 0.5), Listener("b", ["b"], None), False),
         (Listener("a", ["a"], 0.5), Listener.of({}), False),
         (Listener("a", ["a"], 0.5), Listener.of({"greeting": 1, "greetings": "ab", "behind": []}), False),
@@ -127,7 +127,7 @@ def test_two_listen_apart_if_neither_has_the_others_greeting(one: Listener, othe
     """Given two instances, they are at two brokers if both have their own greeting, neither the other's, and both have
     handled what they were sent.
     """
-    assert one.is_apart_from(other) is other.is_apart_from(one) is apart
+    assert one.is_at_other_broker(other) is other.is_at_other_broker(one) is apart
 
 
 @pytest.mark.parametrize("hears", [False, True], ids=["two Redis", "one Redis"])

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from ha_monitor.cli.main import main
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.incidents.facts import Facts, SurveyedQueue
-from ha_monitor.incidents.habits import FEW, HabitFollower
-from ha_monitor.incidents.rules import see
+from ha_monitor.incidents.habits import FIRST_TASKS, HabitFollower
+from ha_monitor.incidents.rules import apply_rules
 from ha_monitor.metrics.fleet import schedule_families
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.learned import Habit, followed, forgotten, learn, schedule_in
@@ -239,7 +239,7 @@ def follow(store: Store, until: float, follower: HabitFollower) -> int:
         store.now += 600
         store.read = 0
         habits, gone = follower.follow(
-            cast("Queries", store), store.now, told={"told"}, certain_until=store.now, blind=[]
+            cast("Queries", store), store.now, defined={"told"}, certain_until=store.now, gaps=[]
         )
         follower.written(ScheduleChanges(habits=habits, forgotten=gone))
         most = max(most, store.read)
@@ -263,7 +263,7 @@ def test_a_daily_task_is_learned_though_records_are_kept_for_a_day_only() -> Non
     assert follower.schedules([Definition(name="x", task="daily", timetable="", source=Source.CONF)]) == []
     store.runs = {"other": []}
     follow(store, NOW + 9.6 * DAY, follower)
-    assert (follower.schedules([]), follower.are_any) == ([], False)
+    assert (follower.schedules([]), follower.has_habits) == ([], False)
 
 
 def test_a_turn_reads_as_much_however_many_tasks_there_are() -> None:
@@ -274,7 +274,7 @@ def test_a_turn_reads_as_much_however_many_tasks_there_are() -> None:
     store = Store({f"n{number:04}": often if number % 2 else [NOW] for number in range(2000)})
     store.now, follower = NOW + DAY, HabitFollower()
 
-    assert follow(store, NOW + DAY + 600 * 100, follower) <= 20 * (FEW + 1)
+    assert follow(store, NOW + DAY + 600 * 100, follower) <= 20 * (FIRST_TASKS + 1)
     assert follower.schedules([]) == []
 
 
@@ -286,7 +286,7 @@ def is_warned_of(run: Run | None, **facts: Any) -> bool:
         definition, ScheduleState.MISSED, History("t", "every 1d", "", 0.0), last=last, since=NOW, period=DAY
     )
     beats = facts.pop("beats", ())
-    seen = see(Facts(NOW, schedules=Judged([judgement], beats), **facts))
+    seen = apply_rules(Facts(NOW, schedules=Judged([judgement], beats), **facts))
     found = [one.kind for one in seen.sightings if one.kind != "no-consumer"]
     assert set(found) <= {"learned-missed", *(["beat-silent"] if beats else [])}
     return "learned-missed" in found
@@ -326,7 +326,7 @@ def test_of_what_was_learned_only_a_miss_is_told(state: ScheduleState) -> None:
     definition = Definition(name="t", task="t", timetable="every 1d", source=Source.LEARNED)
     judgement = Judgement(definition, state, History("t", "every 1d", "", 0.0))
 
-    assert see(Facts(NOW, schedules=Judged([judgement]))).sightings == []
+    assert apply_rules(Facts(NOW, schedules=Judged([judgement]))).sightings == []
 
 
 def test_what_was_learned_raises_no_alert_of_prometheus() -> None:

@@ -23,7 +23,7 @@ RULES = (
 OF_SCHEDULES = ("schedule-missed", "schedule-doubled", "beat-silent", "schedule-failed", "learned-missed")
 
 
-class Seen(NamedTuple):
+class RuleResults(NamedTuple):
     """What all rules together see."""
 
     sightings: list[Sighting]
@@ -31,7 +31,7 @@ class Seen(NamedTuple):
     """Kinds for which `sightings` is complete: incidents of other kinds neither begin nor end."""
 
 
-def see(facts: Facts) -> Seen:
+def apply_rules(facts: Facts) -> RuleResults:
     """Apply all rules to the facts."""
     unknown = set()
     if not facts.all_workers:
@@ -44,7 +44,7 @@ def see(facts: Facts) -> Seen:
         unknown.update(OF_SCHEDULES)
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown
     found = [_with_changes(one, facts) for rule in RULES for one in rule(facts)]
-    return Seen(found, frozenset(judged))
+    return RuleResults(found, frozenset(judged))
 
 
 def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:

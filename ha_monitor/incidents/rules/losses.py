@@ -10,7 +10,7 @@ from ha_monitor.store.queries import Gap
 from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
-LASTS = 900.0
+REPORTED_FOR = 900.0
 """Seconds for which a detected loss is an incident."""
 
 
@@ -18,7 +18,7 @@ def events_lost(facts: Facts) -> Iterator[Sighting]:
     """Judged by when the loss was detected: the events themselves may be older."""
     by_worker: dict[str, list[Gap]] = {}
     for gap in facts.gaps:
-        if gap.worker and 0 <= facts.now - gap.told < LASTS:
+        if gap.worker and 0 <= facts.now - gap.told < REPORTED_FOR:
             by_worker.setdefault(gap.worker, []).append(gap)
     for worker, gaps in by_worker.items():
         lost = sum(gap.lost for gap in gaps)

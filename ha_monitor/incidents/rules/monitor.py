@@ -7,16 +7,16 @@ from itertools import combinations
 
 from ha_monitor.incidents.catalogue import DAY
 from ha_monitor.incidents.facts import Facts, InstanceFacts
-from ha_monitor.incidents.listeners import apart_text
+from ha_monitor.incidents.listeners import different_brokers_text
 from ha_monitor.incidents.shared_queue import shared_text
 from ha_monitor.incidents.sighting import Sighting, count_of, names_of
 from ha_monitor.text.visible import visible
 
-LAGGING = 60.0
+LAG_LIMIT = 60.0
 """Seconds between an event and its merge."""
-FULL = 0.9
+MEMORY_LIMIT = 0.9
 """The share of its memory that the store may use."""
-WENT_BACK_FOR = 900.0
+ROLLBACK_REPORTED_FOR = 900.0
 """Seconds for which a store that went back is an incident."""
 STATUS = "ha-monitor status"
 
@@ -33,14 +33,14 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
     if idle:
         which = "no instance consumes" if len(idle) == len(alive) else f"{_names(idle)} {_do(idle)} not consume"
         yield _of_fleet("consuming", f"{which} Celery's events", len(idle))
-    late = [one for one in alive if one.is_consuming and one.lag > LAGGING]
+    late = [one for one in alive if one.is_consuming and one.lag > LAG_LIMIT]
     if late:
-        said = f"events are merged more than {LAGGING:.0f} s late by {_names(late)}: answers are outdated"
+        said = f"events are merged more than {LAG_LIMIT:.0f} s late by {_names(late)}: answers are outdated"
         yield _of_fleet("lag", said, len(late))
     if apart := next((pair for pair in combinations(alive, 2) if _are_apart(*pair)), None):
         one, other = sorted(visible(instance.broker) for instance in apart)
-        yield Sighting("monitor", "brokers", apart_text(one, other), command="ha-monitor check --online")
-    if facts.memory is not None and facts.memory >= FULL:
+        yield Sighting("monitor", "brokers", different_brokers_text(one, other), command="ha-monitor check --online")
+    if facts.memory is not None and facts.memory >= MEMORY_LIMIT:
         said = (
             f"Redis has used more than {int(facts.memory * 20) * 5} % of its memory (maxmemory): when it is "
             "full, it refuses writes"
@@ -53,7 +53,7 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
 
 def store_went_back(facts: Facts) -> Iterator[Sighting]:
     """What was merged shortly before may be missing; instances merge it again as far as they still have it."""
-    if facts.went_back_at and 0 <= facts.now - facts.went_back_at < WENT_BACK_FOR:
+    if facts.went_back_at and 0 <= facts.now - facts.went_back_at < ROLLBACK_REPORTED_FOR:
         said = "Redis went back to an earlier state: what it had confirmed before may be missing"
         yield Sighting("store-went-back", "", said, since=facts.went_back_at, command=STATUS)
 
@@ -74,7 +74,7 @@ def missing_of(instances: Sequence[InstanceFacts]) -> list[InstanceFacts]:
 
 
 def _are_apart(one: InstanceFacts, other: InstanceFacts) -> bool:
-    return one.listener is not None and other.listener is not None and one.listener.is_apart_from(other.listener)
+    return one.listener is not None and other.listener is not None and one.listener.is_at_other_broker(other.listener)
 
 
 def _of_fleet(key: str, summary: str, size: int, since: float | None = None) -> Sighting:

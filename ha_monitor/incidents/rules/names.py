@@ -12,15 +12,15 @@ from ha_monitor.text.visible import visible
 
 WINDOW = 300.0
 """Seconds over which runs are counted."""
-LEAST_RUNS, FAILING = 20, 0.1
-LEAST_RETRIED_RUNS, STORM, OVER = 50, 2.0, 1.5
-"""Runs per ended task: a storm begins at `STORM`, and is over below `OVER`."""
+MIN_RUNS, FAILING_SHARE = 20, 0.1
+MIN_RETRIED_RUNS, STORM_BEGINS_AT, STORM_ENDS_BELOW = 50, 2.0, 1.5
+"""Runs per ended task: a storm begins at `STORM_BEGINS_AT`, and is over below `STORM_ENDS_BELOW`."""
 
 
 def failing(facts: Facts) -> Iterator[Sighting]:
     """Judged by the share of runs that failed."""
     for one in facts.names:
-        fails = one.runs >= LEAST_RUNS and one.failed / one.runs >= FAILING
+        fails = one.runs >= MIN_RUNS and one.failed / one.runs >= FAILING_SHARE
         if fails or facts.is_open("failing", one.name):
             share = f" ({one.failed / one.runs:.0%})" if one.runs else ""
             yield Sighting(
@@ -38,7 +38,7 @@ def retry_storm(facts: Facts) -> Iterator[Sighting]:
     """Judged by the number of runs per task that ended."""
     for one in facts.names:
         is_open = facts.is_open("retry-storm", one.name)
-        is_storm = one.runs >= LEAST_RETRIED_RUNS and _factor(one) >= (OVER if is_open else STORM)
+        is_storm = one.runs >= MIN_RETRIED_RUNS and _factor(one) >= (STORM_ENDS_BELOW if is_open else STORM_BEGINS_AT)
         if is_storm or is_open:
             yield Sighting(
                 "retry-storm",

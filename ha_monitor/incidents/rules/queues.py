@@ -9,21 +9,21 @@ from ha_monitor.incidents.sighting import Sighting, command_of, count_of
 from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
-LATE = 300.0
+LATE_AFTER = 300.0
 """Seconds that the oldest task of a queue may have waited."""
 
 
 def queue_late(facts: Facts) -> Iterator[Sighting]:
     """Works only where producers send `task-sent`."""
     for queue in facts.queues:
-        if queue.oldest is not None and facts.now - queue.oldest > LATE:
+        if queue.oldest is not None and facts.now - queue.oldest > LATE_AFTER:
             yield Sighting(
                 "queue-late",
                 queue.name,
                 f"{count_of(queue.waiting, 'task')} wait{'s' if queue.waiting == 1 else ''} in queue "
-                f"{visible(queue.name)}, the oldest for more than {LATE / 60:.0f} minutes",
+                f"{visible(queue.name)}, the oldest for more than {LATE_AFTER / 60:.0f} minutes",
                 size=queue.waiting,
-                since=queue.oldest + LATE,
+                since=queue.oldest + LATE_AFTER,
                 command=command_of("queues", quoted(queue.name)),
             )
 

@@ -13,7 +13,7 @@ from ha_monitor.text.patterns import quoted
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
-MOST_NAMED = 100
+MAX_NAMED = 100
 """Names of schedules that an incident about a beat keeps."""
 _HOW = {
     ScheduleState.FAILED: "failed at its last due time",
@@ -94,7 +94,7 @@ def beat_silent(facts: Facts) -> Iterator[Sighting]:
             since=beat.since,
             facts={"schedules": missed, "watched": beat.watched, "last_heard": beat.last_heard},
             command=command_of("schedules"),
-            members=beat.schedules[:MOST_NAMED],
+            members=beat.schedules[:MAX_NAMED],
         )
 
 

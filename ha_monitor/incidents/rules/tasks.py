@@ -9,7 +9,7 @@ from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_
 from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
-MOST_IDS = 20
+MAX_IDS = 20
 """Task ids that an incident names."""
 
 
@@ -27,7 +27,7 @@ def poison_task(facts: Facts) -> Iterator[Sighting]:
     """A task that may be what kills its workers; the next worker gets it, too."""
     for one in facts.poison:
         count = len(one.tasks)
-        ids = tuple(task.record.task_id for task in one.tasks[:MOST_IDS])
+        ids = tuple(task.record.task_id for task in one.tasks[:MAX_IDS])
         which = f"task {visible(ids[0])}" if count == 1 else count_of(count, "task")
         its = "its worker" if count == 1 else "their workers"
         often = f"{one.losses} times" if count == 1 else f"up to {one.losses} times"
@@ -40,7 +40,7 @@ def poison_task(facts: Facts) -> Iterator[Sighting]:
                 "name": one.name,
                 "task": ids[0],
                 "losses": one.losses,
-                "workers": ", ".join(one.workers[:MOST_IDS]),
+                "workers": ", ".join(one.workers[:MAX_IDS]),
             },
             command=_command_of(one.name, ids, count),
             members=one.workers,
@@ -52,7 +52,7 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
     for one in found:
         count = len(one.tasks)
         verb = f"is {what}".replace("them", "it") if count == 1 else f"are {what}"
-        ids = tuple(task.record.task_id for task in one.tasks[:MOST_IDS])
+        ids = tuple(task.record.task_id for task in one.tasks[:MAX_IDS])
         yield Sighting(
             kind,
             one.name,

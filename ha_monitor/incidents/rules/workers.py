@@ -11,14 +11,14 @@ from ha_monitor.text.visible import visible
 
 
 def worker_lost(facts: Facts) -> Iterator[Sighting]:
-    """One sighting per worker; `together.py` merges those of workers that were lost within a minute."""
+    """One sighting per worker; `lost_workers.py` merges those of workers that were lost within a minute."""
     for worker in facts.workers:
         if worker.state == "lost" and worker.is_confirmed:
             had = facts.lost_tasks.get(worker.name, LostTasks())
             yield Sighting(
                 "worker-lost",
                 worker.name,
-                f"{visible(worker.name)} is lost{what_became(had)}",
+                f"{visible(worker.name)} is lost{outcome_text(had)}",
                 since=worker.heard,
                 facts=tasks_as_facts(had),
                 command=command_of("workers", quoted(worker.name)),
@@ -40,7 +40,7 @@ def tasks_as_facts(had: LostTasks) -> dict[str, str | int | float | None]:
     }
 
 
-def what_became(had: LostTasks) -> str:
+def outcome_text(had: LostTasks) -> str:
     """The same in words, to follow the name of who is lost."""
     if not had.ids:
         return "; not all open tasks were searched for its tasks" if had.is_partial else "; it had no known task"

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from ha_monitor.incidents.catalogue import FLAP, TOGETHER
+from ha_monitor.incidents.catalogue import FLAP_WINDOW, JOIN_WINDOW
 from ha_monitor.incidents.facts import LostTasks
-from ha_monitor.incidents.rules.workers import tasks_as_facts, what_became
+from ha_monitor.incidents.rules.workers import outcome_text, tasks_as_facts
 from ha_monitor.incidents.sighting import Sighting, command_of, names_of
 from ha_monitor.store.incidents import Incident
 
 KIND = "worker-lost"
-MOST_MEMBERS = 1000
-MOST_TASKS = 200
+MAX_MEMBERS = 1000
+MAX_TASKS = 200
 """Tasks that are followed. Further tasks are only counted."""
 
 
-def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float) -> list[Sighting]:
+def merge_lost_workers(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float) -> list[Sighting]:
     """The sightings, with those of lost workers merged into one per incident.
 
     A worker stays in the incident that it is a member of. A newly lost worker joins the incident that began within the
@@ -26,7 +26,7 @@ def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float
     open_ones = [one for one in kept if one.kind == KIND and one.is_open]
     home = {name: one.key for one in open_ones for name in one.members}
     recent = max(
-        (one for one in open_ones if 0 <= now - one.born < TOGETHER and len(one.members) < MOST_MEMBERS),
+        (one for one in open_ones if 0 <= now - one.born < JOIN_WINDOW and len(one.members) < MAX_MEMBERS),
         key=lambda one: one.born,
         default=None,
     )
@@ -41,21 +41,21 @@ def gathered(sightings: Sequence[Sighting], kept: Sequence[Incident], now: float
             new.append(sighting)
     if new:
         # A worker that was back for a moment takes the key of the incident that was just resolved, and so its id.
-        over = {name: one.key for one in kept if _is_just_over(one, now) for name in one.members}
+        over = {name: one.key for one in kept if _is_recently_resolved(one, now) for name in one.members}
         first = next((over[one.key] for one in new if one.key in over), min(one.key for one in new))
         groups.setdefault(first if recent is None else recent.key, []).extend(new)
     members = {one.key: one.members for one in open_ones}
-    return others + [_together(key, found, members.get(key, ())) for key, found in groups.items()]
+    return others + [_merged(key, found, members.get(key, ())) for key, found in groups.items()]
 
 
-def _is_just_over(one: Incident, now: float) -> bool:
-    return one.kind == KIND and not one.is_open and now - one.changed < FLAP
+def _is_recently_resolved(one: Incident, now: float) -> bool:
+    return one.kind == KIND and not one.is_open and now - one.changed < FLAP_WINDOW
 
 
-def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> Sighting:
+def _merged(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> Sighting:
     """:param before: the members until now; some may be back."""
     names = sorted(one.key for one in found)
-    members = tuple(dict.fromkeys([*before, *names]))[:MOST_MEMBERS]
+    members = tuple(dict.fromkeys([*before, *names]))[:MAX_MEMBERS]
     if len(found) == 1 and len(members) == 1:
         return found[0]._replace(key=key, members=members)
     sums: Counter[str] = Counter()
@@ -77,12 +77,12 @@ def _together(key: str, found: Sequence[Sighting], before: tuple[str, ...]) -> S
     return Sighting(
         KIND,
         key,
-        f"{len(names):,}{of} workers {are} lost, {names_of(names)}{what_became(had)}",
+        f"{len(names):,}{of} workers {are} lost, {names_of(names)}{outcome_text(had)}",
         size=len(names),
         since=min((one.since for one in found if one.since is not None), default=None),
         facts={**tasks_as_facts(had), "workers": len(members), "back": max(0, back)},
         command=command_of("workers"),
         workers=frozenset(names),
         members=members,
-        tasks=ids[:MOST_TASKS],
+        tasks=ids[:MAX_TASKS],
     )

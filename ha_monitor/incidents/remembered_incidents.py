@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ha_monitor.incidents.catalogue import FLAP
+from ha_monitor.incidents.catalogue import FLAP_WINDOW
 from ha_monitor.store.incidents import Incident
 
 
-class Remembered:
+class RememberedIncidents:
     """By kind and key. Another leader leaves resolved incidents in the store, so that they do not seem lost."""
 
     def __init__(self) -> None:
@@ -26,6 +26,6 @@ class Remembered:
         lasting = {place: known for place, known in self._open.items() if known[0].id not in over}
         self._open = lasting | {(one.kind, one.key): (one, now) for one in incidents if one.is_open}
 
-    def lately(self, now: float) -> Mapping[tuple[str, str], Incident]:
+    def recently_open(self, now: float) -> Mapping[tuple[str, str], Incident]:
         """The incidents that were open so recently that a recurrence is the same incident."""
-        return {place: one for place, (one, at) in self._open.items() if 0 <= now - at < FLAP}
+        return {place: one for place, (one, at) in self._open.items() if 0 <= now - at < FLAP_WINDOW}
