@@ -55,7 +55,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     from ha_monitor.backend.results import ResultBackend
     from ha_monitor.broker.address import urls_of
     from ha_monitor.metrics.http import address_of
-    from ha_monitor.notify.routes import require_kinds, untold
+    from ha_monitor.notify.routes import require_kinds, unrouted_channels
     from ha_monitor.outputs.handlers import load_handlers
     from ha_monitor.store.reader import StoreReader
     from ha_monitor.web.sign_in import require_sign_in
@@ -73,7 +73,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
     yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
-    for name in untold(config.notify):
+    for name in unrouted_channels(config.notify):
         yield warning("channel", f"{name}: no route leads to it, so it is told of nothing")
     if options.online:
         from ha_monitor.check.online import check_broker, check_result_backend, check_store

@@ -8,7 +8,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError
 from ha_monitor.notify.message import Message
 
-LONGEST = 10.0
+DELIVERY_TIMEOUT = 10.0
 """Maximum seconds that one delivery takes. Only a name server can make it longer."""
 
 
@@ -41,7 +41,7 @@ class MessageRefused(Refused):
 class Deadline:
     """The time limit of one delivery."""
 
-    def __init__(self, clock: Clock, seconds: float = LONGEST) -> None:
+    def __init__(self, clock: Clock, seconds: float = DELIVERY_TIMEOUT) -> None:
         self._clock = clock
         self._seconds = seconds
         self._end = clock.monotonic() + seconds

@@ -20,14 +20,14 @@ from ha_monitor.notify.channel import Deadline, Refused, TryAgain
 from ha_monitor.text.grammar import HIDDEN
 from ha_monitor.version import __version__
 
-MOST_ANSWER = 64 * 1024
+MAX_ANSWER = 64 * 1024
 """Bytes of the answer's body that are read."""
-SHOWN = 200
+MAX_SHOWN = 200
 """Characters of the body that an error shows."""
-_LATER = (408, 425, 429)
-_PIECES = re.compile(r"[^/?&=]{8,}"), re.compile(r"[A-Za-z0-9_-]{8,}")
+_RETRY_STATUSES = (408, 425, 429)
+_SECRET_PIECES = re.compile(r"[^/?&=]{8,}"), re.compile(r"[A-Za-z0-9_-]{8,}")
 """Pieces of a URL that may be secret. A server may write what is between them differently."""
-_RECEIVE = 16 * 1024
+_RECEIVE_SIZE = 16 * 1024
 
 
 class Login(NamedTuple):
@@ -70,7 +70,7 @@ def request(
     sent += list((headers or {}).items())
     target = _target(parts)
     with connected(url, deadline) as connection, _translated(place, maybe_taken=True):
-        protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MOST_ANSWER)
+        protocol = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_ANSWER)
         data = protocol.send(h11.Request(method=method, target=target, headers=sent)) or b""
         if body:
             data += protocol.send(h11.Data(data=body)) or b""
@@ -78,7 +78,7 @@ def request(
         connection.settimeout(deadline.left(f"{place}: no answer"))
         connection.sendall(data)
         answer = _answer(protocol, connection, deadline, place)
-    return _good(answer, url)
+    return _require_success(answer, url)
 
 
 @contextmanager
@@ -128,18 +128,18 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{_host(parts)}"
 
 
-def without_rest(url: str, text: str) -> str:
+def without_url_secrets(url: str, text: str) -> str:
     """A service's answer without the parts of the URL that may be secret: its path and query, and all of their pieces
     of 8 characters or more. Many servers name the path that they do not know.
     """
     target = _target(urlsplit(url))
     whole = {target, target.replace("/", r"\/")}
-    pieces = {piece for one in (target, unquote(target)) for known in _PIECES for piece in known.findall(one)}
+    pieces = {piece for one in (target, unquote(target)) for known in _SECRET_PIECES for piece in known.findall(one)}
     secret = sorted(pieces | (whole if target != "/" else set()), key=len, reverse=True)
     return re.sub("|".join(map(re.escape, secret)), HIDDEN, text, flags=re.IGNORECASE) if secret else text
 
 
-def why(error: Exception) -> str:
+def socket_error_text(error: Exception) -> str:
     """The text of a socket error, without its number."""
     text = error.strerror if isinstance(error, OSError) else None
     return reason_of(ValueError(text)) if text else reason_of(error)
@@ -167,7 +167,7 @@ def _translated(place: str, *, maybe_taken: bool = False) -> Iterator[None]:
     except TimeoutError:
         raise TryAgain(f"{place}: no answer in time", maybe_taken=maybe_taken) from None
     except (OSError, ValueError) as error:
-        raise TryAgain(f"{place}: {why(error)}", maybe_taken=maybe_taken) from None
+        raise TryAgain(f"{place}: {socket_error_text(error)}", maybe_taken=maybe_taken) from None
 
 
 def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadline, place: str) -> Answer:
@@ -177,20 +177,20 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
         if event is h11.NEED_DATA:
             connection.settimeout(deadline.left(f"{place}: no whole answer", maybe_taken=True))
             try:
-                protocol.receive_data(connection.recv(_RECEIVE))
+                protocol.receive_data(connection.recv(_RECEIVE_SIZE))
             except ssl.SSLEOFError:
                 protocol.receive_data(b"")
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):
             body += event.data
-            if len(body) > MOST_ANSWER:
-                return Answer(status, body[:MOST_ANSWER])
+            if len(body) > MAX_ANSWER:
+                return Answer(status, body[:MAX_ANSWER])
         elif not isinstance(event, h11.InformationalResponse):
             return Answer(status, body)
 
 
-def _good(answer: Answer, url: str) -> Answer:
+def _require_success(answer: Answer, url: str) -> Answer:
     """Raises `TryAgain` and `Refused` as `request` says."""
     status, place = answer.status, place_of(url)
     if 200 <= status < 300:
@@ -198,9 +198,9 @@ def _good(answer: Answer, url: str) -> Answer:
     if 300 <= status < 400:
         raise Refused(f"{place}: it answers {status}, a redirect, which is not followed: configure the final URL")
     # Before it is truncated: a piece of a secret would not be found.
-    said = without_rest(url, answer.body.decode("utf-8", "replace"))
-    said = reason_of(ValueError(said), SHOWN) if said else ""
+    said = without_url_secrets(url, answer.body.decode("utf-8", "replace"))
+    said = reason_of(ValueError(said), MAX_SHOWN) if said else ""
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
-    if status in _LATER or status >= 500:
+    if status in _RETRY_STATUSES or status >= 500:
         raise TryAgain(text)
     raise Refused(text, status=status)

@@ -13,10 +13,10 @@ from ha_monitor.store.incidents import BEFORE, Incident, Phase
 from ha_monitor.text.times import duration
 from ha_monitor.text.visible import visible
 
-MOST_LINES = 5
-LONGEST_LINE, LONGEST_TITLE = 300, 150
+MAX_LINES = 5
+MAX_LINE, MAX_TITLE = 300, 150
 """Characters."""
-LONGEST_VALUE, MOST_FACTS, LONGEST_NAME = 1000, 30, 100
+MAX_VALUE, MAX_FACTS, MAX_NAME = 1000, 30, 100
 """Limits for what is sent as data."""
 
 
@@ -64,8 +64,8 @@ def title_of(message: Message) -> str:
         kinds = sorted({one.incident.kind for one in notices})
         named = ", ".join(kinds[:3]) + (", …" if len(kinds) > 3 else "")
         what = f"{' and '.join(counted)}: {named}"
-    tail = f" ({line(message.node_id, LONGEST_NAME)})"
-    return line(what, LONGEST_TITLE - len(tail)) + tail
+    tail = f" ({line(message.node_id, MAX_NAME)})"
+    return line(what, MAX_TITLE - len(tail)) + tail
 
 
 def lines_of(message: Message) -> list[str]:
@@ -79,14 +79,14 @@ def lines_of(message: Message) -> list[str]:
         if incident.command and notices[0].phase is Phase.FIRING:
             rest.append(f"$ {incident.command}")
     else:
-        room = MOST_LINES - 1 - len(ending) - 1
+        room = MAX_LINES - 1 - len(ending) - 1
         shown = [f"{_severity(one)}: {one.incident.summary}, {_time_of(one, message.at)}" for one in notices[:room]]
         more = len(notices) - len(shown)
         rest = [*shown, *ending, f"and {more} more: $ ha-monitor problems" if more else "$ ha-monitor problems"]
     if message.is_digest:
         note = "many messages this hour: this is a digest, and the next one comes later"
         rest[-1:] = [f"{rest[-1]} ({note})"]
-    return [title_of(message), *(line(one) for one in rest)][:MOST_LINES]
+    return [title_of(message), *(line(one) for one in rest)][:MAX_LINES]
 
 
 def document_of(message: Message) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def document_of(message: Message) -> dict[str, Any]:
         "version": 1,
         "id": message.id,
         "time": iso(message.at),
-        "node_id": line(message.node_id, LONGEST_NAME),
+        "node_id": line(message.node_id, MAX_NAME),
         "title": title_of(message),
         "text": "\n".join(lines_of(message)),
         "link": link_of(message) or None,
@@ -112,11 +112,11 @@ def link_of(message: Message) -> str:
     return f"{message.base_url}/{place}"
 
 
-def line(text: str, longest: int = LONGEST_LINE) -> str:
+def line(text: str, max_length: int = MAX_LINE) -> str:
     """Untrusted text as one visible line of limited length."""
     # Truncate before escaping, because the text may be megabytes long.
-    shown = visible(" ".join(text[: 2 * longest].split()))
-    return shown if len(shown) <= longest and len(text) <= 2 * longest else shown[: longest - 1] + "…"
+    shown = visible(" ".join(text[: 2 * max_length].split()))
+    return shown if len(shown) <= max_length and len(text) <= 2 * max_length else shown[: max_length - 1] + "…"
 
 
 def iso(at: float) -> str:
@@ -127,8 +127,8 @@ def iso(at: float) -> str:
 def facts_of(incident: Incident) -> dict[str, str | int | float | None]:
     """The facts, limited in number and length."""
     return {
-        line(str(name), LONGEST_NAME): line(value, LONGEST_VALUE) if isinstance(value, str) else value
-        for name, value in list(incident.facts.items())[:MOST_FACTS]
+        line(str(name), MAX_NAME): line(value, MAX_VALUE) if isinstance(value, str) else value
+        for name, value in list(incident.facts.items())[:MAX_FACTS]
     }
 
 
@@ -137,13 +137,13 @@ def _document(notice: Notice) -> dict[str, Any]:
     known: Mapping[str, Any] = {
         "id": incident.id,
         "delivery": notice.id,
-        "kind": line(incident.kind, LONGEST_NAME),
-        "key": line(incident.key, LONGEST_VALUE),
+        "kind": line(incident.kind, MAX_NAME),
+        "key": line(incident.key, MAX_VALUE),
         "severity": incident.severity.value,
         "phase": notice.phase.value,
         "since": iso(incident.since),
         "ended": iso(notice.ended) if notice.phase is Phase.RESOLVED else None,
-        "summary": line(incident.summary, LONGEST_VALUE),
+        "summary": line(incident.summary, MAX_VALUE),
         "size": incident.size,
         "facts": facts_of(incident),
         "command": line(incident.command),

@@ -13,32 +13,32 @@ from ha_monitor.notify.routes import channels_for
 from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
 from ha_monitor.store.incidents import Incident, Phase, Severity, Told
 
-GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
+GROUP_WAIT, GROUP_INTERVAL, REPEAT_INTERVAL = 30.0, 300.0, 4 * HOUR
 """Seconds: how long the first incident of a kind waits for others; between two messages about the same kind; after
 which a message about an incident that still fires is repeated."""
-GROWTH = 2
+GROWTH_FACTOR = 2
 """Factor by which an incident must have grown since the last message for another message before the repeat: a queue
 that keeps growing does not cause one each time."""
-MOST_AN_HOUR = 20
+MAX_PER_HOUR = 20
 """Messages per channel and hour. The last of them is a digest of everything due, and so is any message after which too
 few would be left for the rest."""
-MOST_PARTS = 50
+MAX_PARTS = 50
 """Incidents in one message; the others are in the next one. A channel that is notified of each separately has fewer."""
-AHEAD = 5.0
+MAX_AHEAD = 5.0
 """Seconds by which a time may lie in the future. One further ahead was written before the clock was set back."""
 
 
 class Pace(NamedTuple):
     """How often a channel is notified."""
 
-    group: float = GROUP
-    more: float = MORE
-    repeat: float = REPEAT
-    most_an_hour: int | None = MOST_AN_HOUR
+    group_wait: float = GROUP_WAIT
+    group_interval: float = GROUP_INTERVAL
+    repeat_interval: float = REPEAT_INTERVAL
+    max_per_hour: int | None = MAX_PER_HOUR
     """None for a service that groups messages itself."""
-    most_parts: int = MOST_PARTS
-    ends_for: float = 0.0
-    """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it."""
+    max_parts: int = MAX_PARTS
+    resolved_resent_for: float = 0.0
+    """Seconds for which a resolved incident is repeated every `repeat_interval`, to a service that may forget it."""
 
 
 Refusal = tuple[str, str, Phase]
@@ -93,7 +93,7 @@ def plan(
             by_channel[name].append(one)
     firing = [one for one in incidents if one.phase is Phase.FIRING]
     for name, pace in paces.items():
-        heard = _heard_of(name, firing, {one.id for one in by_channel[name]}, book)
+        notified = _notified_of(name, firing, {one.id for one in by_channel[name]}, book)
         due = [
             found
             for one in by_channel[name]
@@ -101,7 +101,7 @@ def plan(
             and (
                 found := _due(
                     *(one, name, pace, book, made.noted),
-                    hidden=_is_silenced(one, book.now) or one.cause in heard,
+                    hidden=_is_silenced(one, book.now) or one.cause in notified,
                     held=one.id in held,
                 )
             )
@@ -127,7 +127,7 @@ def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
+def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
     :param goes_there: ids of the incidents that are routed to the channel.
@@ -169,13 +169,13 @@ def _due(
     part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
     if told is None:
         noted.append((incident.id, channel, book.now))
-        return _Due(group, book.now, part, book.now + pace.group)
+        return _Due(group, book.now, part, book.now + pace.group_wait)
     at = _not_ahead(told.at, book.now)
     if not told.times:
-        return _Due(group, at, part, at + pace.group)
+        return _Due(group, at, part, at + pace.group_wait)
     if told.phase is Phase.RESOLVED:
         return _Due(group, incident.changed, part, book.now)
-    due = at + (pace.more if _has_grown(incident, told) else pace.repeat)
+    due = at + (pace.group_interval if _has_grown(incident, told) else pace.repeat_interval)
     return _Due(group, due, part, due)
 
 
@@ -183,7 +183,7 @@ def _has_grown(incident: Incident, told: Told) -> bool:
     """Whether it has become so much worse since the last message that the channel must know. One more lost worker
     always matters, however many there are.
     """
-    return told.size > 0 and (incident.size >= GROWTH * told.size or len(incident.members) > told.members)
+    return told.size > 0 and (incident.size >= GROWTH_FACTOR * told.size or len(incident.members) > told.members)
 
 
 def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
@@ -192,16 +192,16 @@ def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _
         return None
     at = now
     if told.phase is Phase.RESOLVED:
-        if now - _not_ahead(incident.changed, now) >= pace.ends_for:
+        if now - _not_ahead(incident.changed, now) >= pace.resolved_resent_for:
             return None
-        at = _not_ahead(told.at, now) + pace.repeat
+        at = _not_ahead(told.at, now) + pace.repeat_interval
     part = Part(incident.id, Phase.RESOLVED, told.times + 1, incident.changed)
     return _Due((incident.severity, incident.kind), incident.changed, part, at)
 
 
 def _not_ahead(at: float, now: float) -> float:
     """A time that was stored; minus infinity if it was written before the clock was set back."""
-    return at if at <= now + AHEAD else float("-inf")
+    return at if at <= now + MAX_AHEAD else float("-inf")
 
 
 def _in_groups(
@@ -221,7 +221,7 @@ def _in_groups(
         groups.setdefault(found.group, []).append(found)
     ready = []
     for group, members in groups.items():
-        if latest.get(group, float("-inf")) + pace.more > book.now:
+        if latest.get(group, float("-inf")) + pace.group_interval > book.now:
             continue
         if any(one.at <= book.now for one in members):
             # A repeat that is not due yet is not included.
@@ -236,26 +236,26 @@ def _message(
     if not groups:
         return None
     chosen, is_digest = groups[0], False
-    if pace.most_an_hour is None:
+    if pace.max_per_hour is None:
         chosen = [one for group in groups for one in group]
         chosen.sort(key=lambda one: (channel, one.part.incident, one.part.phase) in refused)
     else:
         taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
-        left = pace.most_an_hour - taken
+        left = pace.max_per_hour - taken
         if left <= 0:
             return None
         if left == 1 or len(groups) > left:
             chosen, is_digest = [one for group in groups for one in group], True
-    parts = tuple(one.part for one in chosen[: pace.most_parts])
+    parts = tuple(one.part for one in chosen[: pace.max_parts])
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
 
 
 def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:
     """Entries whose incident or channel no longer exists, and which are in no message that is being delivered."""
     known = {one.id for one in incidents}
-    under_way = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
+    in_flight = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
     return [
         (incident, channel)
         for incident, channel in book.told
-        if (incident not in known or channel not in paces) and (incident, channel) not in under_way
+        if (incident not in known or channel not in paces) and (incident, channel) not in in_flight
     ]

@@ -36,7 +36,7 @@ def require_kinds(routes: Sequence[Route]) -> None:
                 raise ConfigurationError(f"notify.routes[{number}].kinds: {text}", "notify.routes")
 
 
-def untold(settings: Notify) -> list[str]:
+def unrouted_channels(settings: Notify) -> list[str]:
     """The channels that no route leads to, though there are routes: they are told of nothing. Heartbeats need none."""
     named = {channel for route in settings.routes for channel in route.channels}
     return [

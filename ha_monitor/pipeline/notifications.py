@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
-from ha_monitor.notify.channel import LONGEST, Channel, MessageRefused, TryAgain
+from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Channel, MessageRefused, TryAgain
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import Pace, Refusal, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
@@ -27,10 +27,10 @@ from ha_monitor.threads import Threads
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is due."""
-MADE_AGAIN_AFTER = 1.5 * LONGEST
+MADE_AGAIN_AFTER = 1.5 * DELIVERY_TIMEOUT
 """Seconds after which a message claimed by another instance is made again: by then, that instance's attempt has ended.
 """
-FINISHED_WITHIN = LONGEST + 2.0
+FINISHED_WITHIN = DELIVERY_TIMEOUT + 2.0
 """Maximum seconds for which a stop waits for deliveries in progress, and for the store to hear of their outcomes."""
 
 

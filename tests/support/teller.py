@@ -111,8 +111,13 @@ class Teller:
 
 def _short(pace: Pace) -> dict[str, Any]:
     """Without pauses, so that each incident has a message of its own."""
-    most = None if pace.most_an_hour is None else 1_000_000
-    return {"group": 0.0, "more": 0.0, "most_an_hour": most, "repeat": 5.0 if pace.ends_for else pace.repeat}
+    most = None if pace.max_per_hour is None else 1_000_000
+    return {
+        "group_wait": 0.0,
+        "group_interval": 0.0,
+        "max_per_hour": most,
+        "repeat_interval": 5.0 if pace.resolved_resent_for else pace.repeat_interval,
+    }
 
 
 def main() -> None:

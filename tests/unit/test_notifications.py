@@ -15,10 +15,10 @@ from ha_monitor.config.notify import Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.notify import http
-from ha_monitor.notify.channel import LONGEST, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.channels import pace_of, pagerduty
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import GROUP, MORE, Pace
+from ha_monitor.notify.plan import GROUP_INTERVAL, GROUP_WAIT, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
 from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
@@ -31,7 +31,7 @@ from tests.unit.builders import TurnedClock
 from tests.unit.test_notify_plan import START, incident
 from tests.unit.test_store_link import Nothing
 
-NOW = Pace(group=0.0)
+NOW = Pace(group_wait=0.0)
 PACE_OF_ONE = pace_of(PagerDuty())._replace(group=0.0)  # type: ignore[union-attr]
 
 
@@ -69,7 +69,7 @@ class SlowPagerDuty(Receiver, pagerduty.PagerDutyChannel):
         return pagerduty.PagerDutyChannel.deliver(self, message, deadline)
 
     def _request(self, _method: str, _url: str, deadline: Deadline, *, body: bytes) -> None:
-        self.clock.now += LONGEST / 4 + 0.1
+        self.clock.now += DELIVERY_TIMEOUT / 4 + 0.1
         deadline.left("no answer", maybe_taken=True)
         event = msgspec.json.decode(body)
         self.events.append((event["event_action"], event["dedup_key"]))
@@ -292,7 +292,7 @@ def test_a_service_that_takes_one_incident_at_a_time_hears_of_each_once(monkeypa
     bed.duties["1"] = bed.duty("1", pace_of(PagerDuty()))
     bed.known.all = [incident(name) for name in names]
     bed.go()
-    bed.go(seconds=GROUP)
+    bed.go(seconds=GROUP_WAIT)
     for _ in names:
         bed.settled()
     bed.known.all = [incident(name, phase=Phase.RESOLVED) for name in names]
@@ -410,7 +410,7 @@ def test_pagerduty_refuses_an_event_for_itself_with_status_400(
 ) -> None:
     """Given the answers of PagerDuty, only status 400 is about the event alone."""
     answer = http.Answer(status, b"Event object is invalid")
-    monkeypatch.setattr(pagerduty, "request", lambda _method, url, *_, **__: http._good(answer, url))
+    monkeypatch.setattr(pagerduty, "request", lambda _method, url, *_, **__: http._require_success(answer, url))
     channel = pagerduty.PagerDutyChannel(PagerDuty(), Secrets(key="k" * 32))
     notice = Notice("a.pager.1", Phase.FIRING, incident("a"), 0.0)
 
@@ -433,7 +433,7 @@ def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:
     bed.settled()
     bed.known.all = [incident("a", phase=Phase.RESOLVED)]
     assert bed.duties["1"].believed == {"a"}
-    bed.go(seconds=MORE)
+    bed.go(seconds=GROUP_INTERVAL)
     bed.settled()
     assert bed.duties["1"].believed == frozenset()
     bed.duties["1"].start_anew()

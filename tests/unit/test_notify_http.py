@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.notify.channel import Refused
-from ha_monitor.notify.http import SHOWN, Answer, _good, without_rest
+from ha_monitor.notify.http import MAX_SHOWN, Answer, _require_success, without_url_secrets
 
 URL = "https://hooks.example/services/T0AAAA/B0BBBB/x7kQp2mZr9"
 
@@ -40,14 +40,14 @@ URL = "https://hooks.example/services/T0AAAA/B0BBBB/x7kQp2mZr9"
 def test_no_answer_shows_a_path_that_may_be_secret(url: str, answer: str, shown: str) -> None:
     """Given a service that names the path that it was asked for, however it writes it, the path is not shown; the rest
     of its answer is."""
-    assert without_rest(url, answer) == shown
+    assert without_url_secrets(url, answer) == shown
 
 
 def test_no_answer_shows_the_beginning_of_a_secret() -> None:
     """Given an answer that is truncated in the middle of the path, what is left does not show a piece of it."""
-    answer = "x " * (SHOWN // 2 - 5) + "at x7kQp2mZr9"
+    answer = "x " * (MAX_SHOWN // 2 - 5) + "at x7kQp2mZr9"
 
     with pytest.raises(Refused) as raised:
-        _good(Answer(404, answer.encode()), URL)
+        _require_success(Answer(404, answer.encode()), URL)
 
-    assert str(raised.value) == "https://hooks.example: it answers 404: " + "x " * (SHOWN // 2 - 5) + "at ***"
+    assert str(raised.value) == "https://hooks.example: it answers 404: " + "x " * (MAX_SHOWN // 2 - 5) + "at ***"

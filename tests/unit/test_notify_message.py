@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ha_monitor.config.notify import Email, Secrets
-from ha_monitor.notify.channels.alertmanager import ENDS_AFTER, alert_of
+from ha_monitor.notify.channels.alertmanager import RESOLVED_AFTER, alert_of
 from ha_monitor.notify.channels.email import mail_of
 from ha_monitor.notify.channels.pagerduty import event_of
 from ha_monitor.notify.channels.webhook import mattermost_of, slack_of
@@ -159,7 +159,7 @@ def test_an_alert_keeps_its_labels_and_ends_when_the_incident_did() -> None:
     firing, resolved = alert_of(message().notices[0], message()), alert_of(ended(), message(ended()))
 
     assert firing["labels"] == resolved["labels"]
-    assert firing["endsAt"] == "2025-11-25T19:51:40Z" and ENDS_AFTER == 300
+    assert firing["endsAt"] == "2025-11-25T19:51:40Z" and RESOLVED_AFTER == 300
     assert resolved["endsAt"] == "2025-11-25T19:45:40Z"
 
 

@@ -10,13 +10,13 @@ import pytest
 from ha_monitor.config.notify import Route
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, believed_to_fire, plan
+from ha_monitor.notify.plan import MAX_PARTS, MAX_PER_HOUR, Pace, Plan, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for, require_kinds
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
 from ha_monitor.store.incidents import Incident, Phase, Severity, Silence, Told
 
 START = 1_000_000.0
-NO_WAIT = Pace(group=0.0, more=0.0, repeat=60.0, most_an_hour=None, ends_for=120.0)
+NO_WAIT = Pace(group_wait=0.0, group_interval=0.0, repeat_interval=60.0, max_per_hour=None, resolved_resent_for=120.0)
 
 
 def incident(name: str, at: float = START, **changes: Any) -> Incident:
@@ -154,7 +154,7 @@ def test_a_worker_more_is_told_however_many_there_are() -> None:
 
 def test_a_service_that_knows_incidents_is_told_at_once_that_one_has_grown() -> None:
     """Given PagerDuty, the incident is brought up to date as soon as it is twice as large, and not at each look."""
-    world = World(pager=Pace(more=0.0, most_an_hour=None))
+    world = World(pager=Pace(group_interval=0.0, max_per_hour=None))
     world.put(incident("a", size=3))
     for size in range(4, 13):
         world.live(40)
@@ -235,7 +235,7 @@ def test_a_flap_between_two_messages_is_not_told() -> None:
 
 def test_an_end_comes_before_the_same_under_another_id() -> None:
     """Given a channel that is away when an incident ends and comes again as another one, it hears of the end first."""
-    world = World(chat=Pace(), pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world = World(chat=Pace(), pager=Pace(group_interval=0.0, max_per_hour=None, max_parts=1))
     world.put(incident("z"))
     world.live(60)
     world.end("z")
@@ -341,7 +341,7 @@ def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
     told of one is told again in time, and of its end. What was noted is not forgotten: once they are judged, the wait
     for others is over.
     """
-    world = World(chat=Pace(more=0.0, repeat=60.0))
+    world = World(chat=Pace(group_interval=0.0, repeat_interval=60.0))
     world.put(incident("known"), incident("over"))
     world.live(31)
     world.end("over")
@@ -381,25 +381,25 @@ def test_no_channel_gets_more_than_twenty_messages_in_any_hour_and_nothing_is_le
     world.live(2 * 3600, step=60)
 
     times = [at for at, *_ in world.said()]
-    assert max(sum(1 for at in times if start < at <= start + 3600) for start in times) <= MOST_AN_HOUR
+    assert max(sum(1 for at in times if start < at <= start + 3600) for start in times) <= MAX_PER_HOUR
     assert [claim.is_digest for _, claim in world.messages[:20]] == [False] * 19 + [True]
-    assert (world.messages[20][1].is_digest, len(world.messages[20][1].parts)) == (True, MOST_PARTS)
+    assert (world.messages[20][1].is_digest, len(world.messages[20][1].parts)) == (True, MAX_PARTS)
     assert {part.incident for _, claim in world.messages for part in claim.parts} == set(world.incidents)
 
 
 def test_a_message_is_bounded_and_the_rest_follows() -> None:
     """Given more incidents of a kind than a message has room for, the others are in the next."""
     world = World()
-    world.put(*(incident(f"i{number:03}") for number in range(MOST_PARTS + 10)))
+    world.put(*(incident(f"i{number:03}") for number in range(MAX_PARTS + 10)))
     world.live(400)
 
-    assert [len(claim.parts) for _, claim in world.messages] == [MOST_PARTS, 10]
+    assert [len(claim.parts) for _, claim in world.messages] == [MAX_PARTS, 10]
 
 
 def test_what_is_told_first_does_not_wait_for_what_is_told_again() -> None:
     """Given a channel with one incident in each message, one that is new is told before those that are told again: they
     wait since that is due, not since they were told."""
-    world = World(pager=Pace(more=0.0, most_an_hour=None, most_parts=1))
+    world = World(pager=Pace(group_interval=0.0, max_per_hour=None, max_parts=1))
     world.put(incident("a"), incident("b"), incident("c"))
     world.live(4 * 3600)
     world.put(incident("new", world.now))

@@ -13,7 +13,7 @@ from ha_monitor.config.notify import (
     Webhook,
 )
 from ha_monitor.notify.channel import Channel
-from ha_monitor.notify.channels.alertmanager import ENDS_FOR, RESEND, AlertmanagerChannel
+from ha_monitor.notify.channels.alertmanager import RESEND, RESOLVED_RESENT_FOR, AlertmanagerChannel
 from ha_monitor.notify.channels.email import EmailChannel
 from ha_monitor.notify.channels.exec import ExecChannel
 from ha_monitor.notify.channels.heartbeat import HeartbeatChannel
@@ -45,9 +45,15 @@ def pace_of(settings: ChannelSettings) -> Pace | None:
         case Heartbeat():
             return None
         case Alertmanager():
-            return Pace(group=0.0, more=0.0, repeat=RESEND, most_an_hour=None, ends_for=ENDS_FOR)
+            return Pace(
+                group_wait=0.0,
+                group_interval=0.0,
+                repeat_interval=RESEND,
+                max_per_hour=None,
+                resolved_resent_for=RESOLVED_RESENT_FOR,
+            )
         case PagerDuty():
             # It needs a request for each incident, and a message counts as a whole: so each has time of its own.
-            return Pace(more=0.0, most_an_hour=None, most_parts=1)
+            return Pace(group_interval=0.0, max_per_hour=None, max_parts=1)
         case _:
             return Pace()

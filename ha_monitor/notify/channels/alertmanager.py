@@ -11,16 +11,16 @@ import msgspec
 from ha_monitor.config.notify import Alertmanager, Secrets
 from ha_monitor.notify.channel import Deadline, NotDelivered
 from ha_monitor.notify.http import Login, request
-from ha_monitor.notify.message import LONGEST_NAME, LONGEST_VALUE, Message, Notice, iso, line, lines_of, link_of
+from ha_monitor.notify.message import MAX_NAME, MAX_VALUE, Message, Notice, iso, line, lines_of, link_of
 from ha_monitor.store.incidents import Phase
 
 RESEND = 60.0
 """Seconds after which an incident that still fires is posted again."""
-ENDS_AFTER = 5 * RESEND
+RESOLVED_AFTER = 5 * RESEND
 """Seconds after which Alertmanager considers an alert resolved unless it is posted again: longer than a new leader
 needs to start."""
 
-ENDS_FOR = 900.0
+RESOLVED_RESENT_FOR = 900.0
 """Seconds for which a resolved alert is posted again, as Prometheus does: a restarted Alertmanager has forgotten all
 alerts, and would otherwise never report that one is resolved."""
 
@@ -61,19 +61,21 @@ def alert_of(notice: Notice, message: Message) -> dict[str, Any]:
     firing = notice.phase is Phase.FIRING
     alert: dict[str, Any] = {
         "labels": {
-            "alertname": line(incident.kind, LONGEST_NAME),
+            "alertname": line(incident.kind, MAX_NAME),
             "severity": incident.severity.value,
-            "key": line(incident.key, LONGEST_VALUE),
-            "node_id": line(message.node_id, LONGEST_NAME),
-            "incident": line(incident.id, LONGEST_NAME),
+            "key": line(incident.key, MAX_VALUE),
+            "node_id": line(message.node_id, MAX_NAME),
+            "incident": line(incident.id, MAX_NAME),
         },
         "annotations": {
-            "summary": line(incident.summary, LONGEST_VALUE),
+            "summary": line(incident.summary, MAX_VALUE),
             "description": "\n".join(lines_of(message._replace(notices=(notice,)))[1:]),
             "command": line(incident.command),
         },
         "startsAt": iso(incident.since),
-        "endsAt": iso(max(message.at if firing else notice.ended, incident.since) + (ENDS_AFTER if firing else 0.0)),
+        "endsAt": iso(
+            max(message.at if firing else notice.ended, incident.since) + (RESOLVED_AFTER if firing else 0.0)
+        ),
     }
     if message.base_url:
         alert["generatorURL"] = link_of(message._replace(notices=(notice,)))

@@ -17,13 +17,13 @@ from typing import Any
 from ha_monitor.config.notify import Email, Secrets
 from ha_monitor.errors import reason_of
 from ha_monitor.notify.channel import Deadline, NotDelivered, Refused, TryAgain
-from ha_monitor.notify.http import open_socket, why
+from ha_monitor.notify.http import open_socket, socket_error_text
 from ha_monitor.notify.message import Message, lines_of, title_of
 
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
 _DOMAIN = "ha-monitor.invalid"
 """Domain of the Message-IDs: the program has no domain of its own."""
-_LONGEST_LINE = 8192
+_MAX_LINE = 8192
 """Bytes of an answer line, as in smtplib."""
 
 
@@ -77,14 +77,14 @@ class EmailChannel:
         except ssl.SSLCertVerificationError as error:
             raise TryAgain(f"{self._place}: its certificate cannot be trusted: {error.verify_message}") from None
         except (OSError, smtplib.SMTPException, ValueError) as error:
-            raise TryAgain(f"{self._place}: {why(error)}", maybe_taken=session.maybe_taken) from None
+            raise TryAgain(f"{self._place}: {socket_error_text(error)}", maybe_taken=session.maybe_taken) from None
         finally:
             session.close()
 
     def _refusal(self, code: int, said: bytes | str) -> NotDelivered:
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
-        told = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
-        return Refused(told) if code >= 500 else TryAgain(told)
+        answer = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
+        return Refused(answer) if code >= 500 else TryAgain(answer)
 
 
 def mail_of(message: Message, settings: Email) -> EmailMessage:
@@ -151,7 +151,7 @@ class _Lines:
         self._session = session
         self._read = b""
 
-    def readline(self, limit: int = _LONGEST_LINE) -> bytes:
+    def readline(self, limit: int = _MAX_LINE) -> bytes:
         while b"\n" not in self._read and len(self._read) < limit:
             self._connection.settimeout(self._session._left())
             some = self._connection.recv(1024)

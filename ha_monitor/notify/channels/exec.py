@@ -17,12 +17,12 @@ from ha_monitor.errors import reason_of
 from ha_monitor.notify.channel import Deadline, Refused, TryAgain
 from ha_monitor.notify.message import Message, document_of
 
-MOST_SAID = 2000
+MAX_STDERR = 2000
 """Bytes of standard error that are kept; the rest is read and dropped."""
 TEMPORARY = os.EX_TEMPFAIL
 """The exit status by which a program asks for a retry."""
-_OWN, _NOT_ITS = "HA_MONITOR_", ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
-_LOOK_EVERY = 0.05
+_SETTINGS_PREFIX, _SYSTEMD_VARIABLES = "HA_MONITOR_", ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC")
+_POLL_INTERVAL = 0.05
 
 
 class ExecChannel:
@@ -51,7 +51,7 @@ class ExecChannel:
             raise Refused(f"{name}: it cannot be started: {reason_of(error)}") from None
         said = b""
         try:
-            said = _said_until_the_end(process, deadline, name)
+            said = _stderr_until_exit(process, deadline, name)
         finally:
             # Kill the whole process group before the process is reaped: until then its id cannot be reused.
             with suppress(ProcessLookupError, PermissionError):
@@ -62,8 +62,8 @@ class ExecChannel:
         if process.returncode == 0:
             return ""
         text = reason_of(ValueError(said.decode("utf-8", "replace"))) if said.strip() else ""
-        told = f"{name}: exit status {process.returncode}{f': {text}' if text else ''}"
-        raise TryAgain(told) if process.returncode == TEMPORARY else Refused(told)
+        outcome = f"{name}: exit status {process.returncode}{f': {text}' if text else ''}"
+        raise TryAgain(outcome) if process.returncode == TEMPORARY else Refused(outcome)
 
     def probe(self, _deadline: Deadline) -> str:
         name = self._command[0]
@@ -74,11 +74,15 @@ class ExecChannel:
 
 def environment_for(environment: Mapping[str, str], message: Message) -> dict[str, str]:
     """The environment for the program: this process's own, without the settings, which may contain passwords."""
-    kept = {name: value for name, value in environment.items() if not name.startswith(_OWN) and name not in _NOT_ITS}
-    return {**kept, f"{_OWN}DELIVERY_ID": message.id}
+    kept = {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_SETTINGS_PREFIX) and name not in _SYSTEMD_VARIABLES
+    }
+    return {**kept, f"{_SETTINGS_PREFIX}DELIVERY_ID": message.id}
 
 
-def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, name: str) -> bytes:
+def _stderr_until_exit(process: subprocess.Popen[bytes], deadline: Deadline, name: str) -> bytes:
     """What the program writes to standard error until it ends. The process is not reaped.
 
     :raises TryAgain: if it does not end in time; it may have done its work nevertheless.
@@ -87,11 +91,11 @@ def _said_until_the_end(process: subprocess.Popen[bytes], deadline: Deadline, na
     said, is_open = b"", True
     while True:
         ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-        wait = 0.0 if ended else min(_LOOK_EVERY, deadline.left(f"{name}: it did not end", maybe_taken=True))
+        wait = 0.0 if ended else min(_POLL_INTERVAL, deadline.left(f"{name}: it did not end", maybe_taken=True))
         readable, _, _ = select.select([process.stderr] if is_open else [], [], [], wait)
         if readable:
             some = os.read(process.stderr.fileno(), 4096)
             is_open = bool(some)
-            said = (said + some)[:MOST_SAID]
+            said = (said + some)[:MAX_STDERR]
         if ended:  # processes that it started may go on writing
             return said

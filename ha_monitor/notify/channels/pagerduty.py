@@ -11,8 +11,8 @@ from ha_monitor.config.notify import PagerDuty, Secrets
 from ha_monitor.notify.channel import Deadline, MessageRefused, Refused
 from ha_monitor.notify.http import connected, place_of, request
 from ha_monitor.notify.message import (
-    LONGEST_NAME,
-    LONGEST_VALUE,
+    MAX_NAME,
+    MAX_VALUE,
     Message,
     Notice,
     facts_of,
@@ -53,7 +53,7 @@ class PagerDutyChannel:
 def event_of(notice: Notice, message: Message, key: str) -> dict[str, Any]:
     """The event that PagerDuty is sent for an incident."""
     incident = notice.incident
-    known: dict[str, Any] = {"routing_key": key, "dedup_key": line(incident.id, LONGEST_NAME)}
+    known: dict[str, Any] = {"routing_key": key, "dedup_key": line(incident.id, MAX_NAME)}
     if notice.phase is Phase.RESOLVED:
         return {**known, "event_action": "resolve"}
     alone = message._replace(notices=(notice,))
@@ -63,11 +63,11 @@ def event_of(notice: Notice, message: Message, key: str) -> dict[str, Any]:
         "client": "ha-monitor",
         "payload": {
             "summary": title_of(alone),
-            "source": line(message.node_id, LONGEST_NAME),
+            "source": line(message.node_id, MAX_NAME),
             "severity": "critical" if incident.severity is Severity.PAGE else "warning",
             "timestamp": iso(incident.since),
-            "component": line(incident.key, LONGEST_VALUE),
-            "class": line(incident.kind, LONGEST_NAME),
+            "component": line(incident.key, MAX_VALUE),
+            "class": line(incident.kind, MAX_NAME),
             "custom_details": {"text": "\n".join(lines_of(alone)[1:]), **facts_of(incident)},
         },
     }
