@@ -55,7 +55,7 @@ def named_errors(reader: StoreReader, ids: Sequence[str]) -> Result:
     )
 
 
-def groups_meant(reader: StoreReader, text: str) -> list[str]:
+def group_ids_of(reader: StoreReader, text: str) -> list[str]:
     """The id of the group if a text is one; otherwise the ids that begin with it.
 
     :raises StoreUnavailable: as the reader does.

@@ -25,5 +25,5 @@ def fleet(reader: StoreReader, config: Config, workers: Workers) -> Fleet:
 
 
 def _depth(instances: list[InstanceEntry]) -> int | None:
-    told = [one.stats.get("depth") for one in instances if one.lease_left > 0]
-    return max((one for one in told if isinstance(one, int) and 0 <= one < 2**53), default=None)
+    reported = [one.stats.get("depth") for one in instances if one.lease_left > 0]
+    return max((one for one in reported if isinstance(one, int) and 0 <= one < 2**53), default=None)

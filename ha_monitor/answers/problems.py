@@ -12,7 +12,7 @@ from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
 
-def counted(incidents: Sequence[Incident]) -> str:
+def count_text(incidents: Sequence[Incident]) -> str:
     """How much is wrong, in the same words everywhere: incidents that page somebody, other incidents, and pending ones.
     Empty if nothing is wrong.
     """
@@ -28,7 +28,7 @@ def counted(incidents: Sequence[Incident]) -> str:
     return ", ".join(f"{number:,} {words}" for number, words in parts if number)
 
 
-class Wrong(NamedTuple):
+class ProblemsAnswer(NamedTuple):
     """The incidents that were asked for, and all that exist."""
 
     result: Result
@@ -45,7 +45,7 @@ class Wrong(NamedTuple):
 
 def problems(
     reader: StoreReader, workers: Sequence[WorkerEntry], limit: int = 0, *, over: bool = False, reverse: bool = False
-) -> Wrong:
+) -> ProblemsAnswer:
     """The incidents, worst first.
 
     :param workers: all workers that were read, to see whether many were started lately.
@@ -62,4 +62,4 @@ def problems(
     result = Result(
         now, shown, lambda one, _now: problem_item(one), found.seen_by, found.gaps, len(wanted) > len(shown)
     )._replace(changes=found.changes)
-    return Wrong(result, found.incidents, found.is_judged)
+    return ProblemsAnswer(result, found.incidents, found.is_judged)

@@ -15,14 +15,14 @@ from ha_monitor.store.queue_flow import base_of
 from ha_monitor.store.reader import StoreReader, Workers
 from ha_monitor.text.times import local
 
-UNTOLD = "not known: producers send no task-sent"
+NOT_REPORTED = "not known: producers send no task-sent"
 WITHIN = 600.0
 """Seconds in which a queue should become empty, by default."""
-LOOKED_AT = 200
+MAX_OPEN_TASKS = 200
 """Open tasks that are checked for whether their queue is known."""
 _NAMED = 3
 _LAST = float("-inf")
-_MOST_ACTIVE = 1_000_000
+_MAX_ACTIVE = 1_000_000
 """Maximum number of tasks that a worker plausibly runs; larger values are not task counts."""
 SORTS: dict[str, Callable[[QueueState, float], Any]] = {
     "oldest": lambda one, _: _LAST if one.wait.oldest is None else -one.wait.oldest,
@@ -74,7 +74,7 @@ def queues(
         items,
         lambda one, at: queue_item(one.state, at, within, one.oldest),
         f"what waits now, and what came and left since {local(rates_since(now))[:19]}",
-        [*queries.gaps(rates_since(now), now), *_untold(queries, [one.state for one in items])],
+        [*queries.gaps(rates_since(now), now), *_unreported(queries, [one.state for one in items])],
         len(states) > len(shown),
     )
 
@@ -87,13 +87,13 @@ def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTa
     return [task for task in queries.tasks([task_id for task_id, _ in waiting[:count]]) if task is not None]
 
 
-def _untold(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
+def _unreported(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
     """Tasks that may be waiting unseen: in queues without `task-sent` events, and open tasks without a known queue."""
     gaps = []
     if names := [state.name for state in states if not state.is_told]:
         more = f" and {len(names) - _NAMED} more queues" if len(names) > _NAMED else ""
-        gaps.append(Gap(f"what waits in {', '.join(names[:_NAMED])}{more}, {UNTOLD}", 0, 0))
-    tasks = [task for task in queries.tasks(queries.open(LOOKED_AT)) if task is not None]
+        gaps.append(Gap(f"what waits in {', '.join(names[:_NAMED])}{more}, {NOT_REPORTED}", 0, 0))
+    tasks = [task for task in queries.tasks(queries.open(MAX_OPEN_TASKS)) if task is not None]
     names = sorted({task.record.name or "no name" for task in tasks if task.record.queue is None})
     if names:
         gaps.append(Gap(f"tasks whose producers send no task-sent, such as {', '.join(names[:_NAMED])}", 0, 0))
@@ -119,6 +119,6 @@ def running(read: Callable[[], Workers]) -> Running | None:
     except StoreRefused:
         return None
     there = [one.heartbeat.get("active") for one in workers if one.state in ("online", "late")]
-    told = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MOST_ACTIVE]
+    reported = [int(one) for one in there if isinstance(one, (int, float)) and 0 <= one < _MAX_ACTIVE]
     # An unreported number is not zero.
-    return Running(len(there), sum(told)) if len(told) == len(there) else None
+    return Running(len(there), sum(reported)) if len(reported) == len(there) else None

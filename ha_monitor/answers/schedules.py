@@ -24,7 +24,7 @@ def schedules(reader: StoreReader, pattern: str | None = None, limit: int = 0, *
     items = found.items[::-1] if reverse else found.items
     shown = items[:limit] if limit else items
     result = found._replace(items=shown, more=len(items) > len(shown))
-    return _told(reader, result) if pattern is not None and len(shown) == 1 else result
+    return _with_due_times(reader, result) if pattern is not None and len(shown) == 1 else result
 
 
 def learned(reader: StoreReader, pattern: str | None = None) -> list[Learned]:
@@ -46,7 +46,7 @@ def schedule(reader: StoreReader, name: str) -> Result:
 
     :raises StoreUnavailable: as the reader does.
     """
-    return _told(reader, _matching(reader, lambda one: one == name))
+    return _with_due_times(reader, _matching(reader, lambda one: one == name))
 
 
 def _matching(reader: StoreReader, matches: Callable[[str], bool]) -> Result:
@@ -56,6 +56,6 @@ def _matching(reader: StoreReader, matches: Callable[[str], bool]) -> Result:
     return Result(now, found.seen, lambda one, _now: schedule_item(one), found.searched, found.gaps)
 
 
-def _told(reader: StoreReader, found: Result) -> Result:
+def _with_due_times(reader: StoreReader, found: Result) -> Result:
     """Add the due times of each schedule, of which there is one at most."""
     return found._replace(items=[with_due_times(reader.schedules, one) for one in found.items])

@@ -26,7 +26,7 @@ class OneTask(NamedTuple):
     """The critical path of the tree."""
 
 
-def told_tasks(reader: StoreReader, config: Config, found: Sequence[KeptTask], *, with_tree: bool) -> Result:
+def task_stories(reader: StoreReader, config: Config, found: Sequence[KeptTask], *, with_tree: bool) -> Result:
     """The stories of tasks.
 
     :param with_tree: also the workflow of each.
@@ -36,14 +36,14 @@ def told_tasks(reader: StoreReader, config: Config, found: Sequence[KeptTask], *
     items: list[OneTask] = []
     gaps: list[Gap] = []
     for task in found:
-        one, more = _told(task, reader, config, now, with_tree=with_tree)
+        one, more = _story(task, reader, config, now, with_tree=with_tree)
         items.append(one)
         gaps += more
     searched = "the records of the tasks" + (" and the trees of their roots" if with_tree else "")
-    return Result(now, items, told_item, searched, gaps)
+    return Result(now, items, story_item, searched, gaps)
 
 
-def told_item(one: OneTask, now: float) -> TaskItem:
+def story_item(one: OneTask, now: float) -> TaskItem:
     """A task, its story and its tree."""
     more: dict[str, Any] = {"story": step_items(one.task), "remarks": one.remarks}
     if one.tree is not None:
@@ -51,7 +51,7 @@ def told_item(one: OneTask, now: float) -> TaskItem:
     return task_item(one.task, now, **more)
 
 
-def _told(
+def _story(
     task: KeptTask, reader: StoreReader, config: Config, now: float, *, with_tree: bool
 ) -> tuple[OneTask, list[Gap]]:
     record = task.record

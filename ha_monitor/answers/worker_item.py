@@ -7,7 +7,7 @@ from msgspec import Struct, structs
 from ha_monitor.query.workers import SeenWorker
 from ha_monitor.status.workers import Worker, worker_of
 
-MOST_IDS = 10
+MAX_IDS = 10
 """Ids that are listed per fate."""
 
 
@@ -44,7 +44,7 @@ def worker_item(one: SeenWorker) -> WorkerItem:
     """A worker, for programs."""
     left = None
     if one.left is not None:
-        fates = {fate.name.lower(): LeftItem(len(ids), ids[:MOST_IDS]) for fate, ids in one.left.items()}
+        fates = {fate.name.lower(): LeftItem(len(ids), ids[:MAX_IDS]) for fate, ids in one.left.items()}
         left = LeftItems(**fates)
     known = structs.asdict(worker_of(one.entry))
     return WorkerItem(**known, rate=round(one.rate, 6), failed=one.failed, left=left)

@@ -35,10 +35,10 @@ class Recorded(NamedTuple):
     """Serializers whose messages were refused lately → time of the latest such message."""
 
 
-def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Finding]:
+def check_workers(config: Config, reported: Collection[str] = ()) -> Iterator[Finding]:
     """Whether workers answer, and whether their task events have been received.
 
-    :param told: broker problems that have already been reported.
+    :param reported: broker problems that have already been reported.
     """
     for url in urls_of(config.broker.url):
         try:
@@ -47,7 +47,7 @@ def check_workers(config: Config, told: Collection[str] = ()) -> Iterator[Findin
             yield failed("broker", str(error))
             continue
         except BrokerUnavailable as error:
-            if str(error) not in told:
+            if str(error) not in reported:
                 yield warning("workers", f"workers cannot be reached: {error}")
             continue
         known, refused = _recorded(config)

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ha_monitor.cli.flags import a_limit, an_interval
-from ha_monitor.cli.sentence import changes_of, lacks_of
+from ha_monitor.cli.sentence import changes_text, gaps_text
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out, text_of, unique_beginning
@@ -34,15 +34,15 @@ if TYPE_CHECKING:
     from ha_monitor.store.reader import StoreReader
 
 FORMATS = ("table", "wide", "json", "jsonl", "tsv", "ids")
-LEAST_ID = 8
+MIN_ID_LENGTH = 8
 """Minimum number of characters of an id that a table shows."""
 COLORS = {"good": "32", "bad": "31", "warn": "33", "busy": "36"}
-_OF_STATES = {
+_STATE_COLORS = {
     **{"FAILURE": "bad", "REJECTED": "bad", "REVOKED": "warn", "RETRY": "warn", "STARTED": "busy", "SUCCESS": "good"},
     **{"online": "good", "late": "warn", "lost": "bad"},
     **{"missed": "bad", "failed": "bad", "doubled": "warn", "overran": "warn", "skipped": "warn", "on time": "good"},
 }
-MOST_TYPED = 80
+MAX_TYPED = 80
 """Columns of typed text that a message repeats."""
 
 Item = TypeVar("Item")
@@ -78,12 +78,12 @@ class Style(NamedTuple):
 
     def state(self, state: str, more: str = "") -> Cell:
         """A state in its colour."""
-        kind = _OF_STATES.get(state)
+        kind = _STATE_COLORS.get(state)
         text = f"{state}{more}"
         return text if kind is None else Painted(text, COLORS[kind])
 
 
-class Of(NamedTuple):
+class ItemColumn(NamedTuple):
     """A column, and what it shows of an item."""
 
     column: Column
@@ -94,10 +94,10 @@ class Of(NamedTuple):
     """Whether a unique prefix of it is enough."""
 
 
-class Told(NamedTuple):
+class DetailView(NamedTuple):
     """How items are shown to people if they do not fit into a row of a table."""
 
-    tell: Callable[[Any, Style, Terminal, int | None], None]
+    write: Callable[[Any, Style, Terminal, int | None], None]
     """Writes one item; the last argument is the width of the terminal in columns, None for no limit."""
     note: str = ""
     """A remark below."""
@@ -111,13 +111,13 @@ class Answer(NamedTuple):
     time: float
     """When the question was asked, in seconds since the epoch."""
     items: Sequence[Any]
-    columns: Sequence[Of]
+    columns: Sequence[ItemColumn]
     id_of: Callable[[Any], str]
     document_of: Callable[[Any], Struct]
     searched: str
     gaps: Sequence[Gap] = ()
     more: bool = False
-    told: Told | None = None
+    detail_view: DetailView | None = None
     """Used instead of a table, if a table cannot hold the items."""
     found: str = ""
     """What is listed, in words, if a number and the noun are not enough."""
@@ -125,13 +125,13 @@ class Answer(NamedTuple):
     """As in `Result`."""
 
 
-def of_result(
+def answer_of(
     found: Result,
     nouns: tuple[str, str],
-    columns: Sequence[Of],
+    columns: Sequence[ItemColumn],
     id_of: Callable[[Any], str],
     *,
-    told: Told | None = None,
+    detail_view: DetailView | None = None,
     words: str = "",
 ) -> Answer:
     """An answer with how it is shown to people. :param words: as `Answer.found`."""
@@ -145,7 +145,7 @@ def of_result(
         searched=found.searched,
         gaps=found.gaps,
         more=found.more,
-        told=told,
+        detail_view=detail_view,
         found=words,
         changes=found.changes,
     )
@@ -209,7 +209,7 @@ def store_of(options: argparse.Namespace) -> Iterator[tuple[Loaded, StoreReader]
         reader.close()
 
 
-def answered(
+def ask_and_show(
     options: argparse.Namespace,
     ask: Callable[[Loaded, StoreReader], Answer],
     *,
@@ -222,7 +222,7 @@ def answered(
     :param below: writes what else is known, below the answer.
     """
     with store_of(options) as (loaded, reader):
-        answer = of_somebody(ask(loaded, reader), loaded, reader)
+        answer = noting_no_instance(ask(loaded, reader), loaded, reader)
     if options.watch is None:
         show(answer, options)
         below(answer)
@@ -244,7 +244,7 @@ def answered(
             output.row("")
         try:
             with store_of(options) as (loaded, reader):
-                answer, trouble = of_somebody(ask(loaded, reader), loaded, reader), ""
+                answer, trouble = noting_no_instance(ask(loaded, reader), loaded, reader), ""
         except StoreUnavailable as error:
             trouble = f"ha-monitor: {error}; this is what was known at {local(answer.time)[:19]}"
 
@@ -259,18 +259,18 @@ def is_unknown(named: str | None, found: Sequence[Any], nouns: tuple[str, str]) 
     return True
 
 
-def nobody_wrote(node_id: str) -> str:
+def no_instance_text(node_id: str) -> str:
     """Why nothing is known if no instance has registered: with a wrong node_id, all would seem well."""
     return f"no instance has written to this store as node_id {as_typed(node_id)}: correct node_id or store.url"
 
 
-def of_somebody(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
+def noting_no_instance(answer: Answer, loaded: Loaded, reader: StoreReader) -> Answer:
     """The answer. It says so if no instance has ever registered."""
     from ha_monitor.store.queries import Gap
 
     if answer.items or reader.is_used():
         return answer
-    return answer._replace(gaps=[Gap(f"everything, since {nobody_wrote(loaded.config.node_id)}", 0, 0)])
+    return answer._replace(gaps=[Gap(f"everything, since {no_instance_text(loaded.config.node_id)}", 0, 0)])
 
 
 def _status(answer: Answer, options: argparse.Namespace) -> ExitStatus:
@@ -303,8 +303,8 @@ def show(answer: Answer, options: argparse.Namespace, rows: int | None = None) -
         _show_values(answer, options, output)
     else:
         _show_table(answer, options, output, rows)
-    nothing_told = answer.told is not None and not answer.items  # the reason was already reported
-    if not options.no_legend and options.output != "json" and not nothing_told:
+    nothing_found = answer.detail_view is not None and not answer.items  # the reason was already reported
+    if not options.no_legend and options.output != "json" and not nothing_found:
         standard_error().row(sentence_about(answer))
 
 
@@ -324,7 +324,7 @@ def write_properties(known: Mapping[str, str | None], output: Terminal, width: i
 def as_typed(text: str) -> str:
     """Text that a person typed, prepared for an error message on standard error."""
     error = standard_error()
-    return shortened(error.shown(text), MOST_TYPED, error.shown("…"))
+    return shortened(error.shown(text), MAX_TYPED, error.shown("…"))
 
 
 def first_of(found: Sequence[Item], options: argparse.Namespace) -> tuple[Sequence[Item], bool]:
@@ -350,33 +350,33 @@ def _encoded(document: Struct) -> bytes:
 def _show_values(answer: Answer, options: argparse.Namespace, output: Terminal) -> None:
     style = Style(answer.time, options.time or "utc", seconds=True)
     if not options.no_legend:
-        output.cells([of.column.header.lower() for of in answer.columns])
+        output.cells([col.column.header.lower() for col in answer.columns])
     for item in answer.items:
-        output.cells([text_of(of.cell(item, style)) for of in answer.columns])
+        output.cells([text_of(col.cell(item, style)) for col in answer.columns])
 
 
 def _show_table(answer: Answer, options: argparse.Namespace, output: Terminal, most: int | None) -> None:
     if not answer.items:
         return
     width = terminal_width()
-    if answer.told is not None:
+    if answer.detail_view is not None:
         for number, item in enumerate(answer.items):
             if number:
                 output.row("")
-            answer.told.tell(item, Style(answer.time, options.time or "local"), output, width)
+            answer.detail_view.write(item, Style(answer.time, options.time or "local"), output, width)
         return
     style = Style(answer.time, options.time or "relative")
-    used = [of for of in answer.columns if not of.wide or options.output == "wide"]
+    used = [col for col in answer.columns if not col.wide or options.output == "wide"]
     items = answer.items[:most]
-    rows = [[of.cell(item, style) for of in used] for item in items]
+    rows = [[col.cell(item, style) for col in used] for item in items]
     header = [
-        of.column._replace(
-            least=columns(output.shown("…")) + unique_beginning([text_of(row[number]) for row in rows], LEAST_ID),
+        col.column._replace(
+            least=columns(output.shown("…")) + unique_beginning([text_of(row[number]) for row in rows], MIN_ID_LENGTH),
             grows_last=True,
         )
-        if of.is_id
-        else of.column
-        for number, of in enumerate(used)
+        if col.is_id
+        else col.column
+        for number, col in enumerate(used)
     ]
     for row in laid_out(header, rows, output.shown, width=width, legend=not options.no_legend):
         output.row(*row)
@@ -389,7 +389,7 @@ def sentence_about(answer: Answer) -> str:
     found = answer.found or f"{count or 'no'} {one if count == 1 else several}"
     if answer.more:
         found += ", and there are more (-n 0: all)"
-    lacks = lacks_of(answer.gaps, Style(answer.time, "local").time)
-    changes = changes_of(answer.changes or (), answer.time)
-    note = f" {answer.told.note}" if answer.told is not None and answer.told.note else ""
+    lacks = gaps_text(answer.gaps, Style(answer.time, "local").time)
+    changes = changes_text(answer.changes or (), answer.time)
+    note = f" {answer.detail_view.note}" if answer.detail_view is not None and answer.detail_view.note else ""
     return f"{found}. Searched: {answer.searched}. {lacks}{changes}{note}"

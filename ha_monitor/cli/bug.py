@@ -13,7 +13,7 @@ from ha_monitor.errors import OutputLost
 from ha_monitor.text.terminal import standard_error
 
 
-class Complaints(logging.Handler):
+class LibraryMessages(logging.Handler):
     """Writes log messages of libraries to standard error; meant as `logging.lastResort`."""
 
     def __init__(self) -> None:

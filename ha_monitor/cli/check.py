@@ -80,12 +80,12 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
         from ha_monitor.check.schedules import check_schedules
         from ha_monitor.check.workers import check_workers
 
-        told: set[str] = set()
+        reported: set[str] = set()
         for finding in check_broker(config):
-            told.add(finding.text)
+            reported.add(finding.text)
             yield finding
         yield from check_store(config)
-        yield from check_workers(config, told)
+        yield from check_workers(config, reported)
         yield from check_result_backend(config)
         yield from check_schedules(config)
         if config.notify.channels:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from ha_monitor.store.reader import StoreReader
 
-GIVES_UP = 0.3
+TIMEOUT = 0.3
 """Seconds after which no values are offered."""
-MOST_VALUES = 1000
+MAX_VALUES = 1000
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="write what bash, zsh or fish needs to complete the command line",
         description="Writes a script for a shell: source <(ha-monitor completion bash). The Debian package has it "
-        f"installed. Values are those that the store names within {GIVES_UP:g} s; if it does not, none are offered.",
+        f"installed. Values are those that the store names within {TIMEOUT:g} s; if it does not, none are offered.",
     )
     parser.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"))
     parser.add_argument("--values", choices=DYNAMIC, help="write the values of a field that are known instead")
@@ -59,8 +59,8 @@ def _values(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.text.patterns import quoted
     from ha_monitor.text.visible import visible
 
-    signal.signal(signal.SIGALRM, _give_up)
-    signal.setitimer(signal.ITIMER_REAL, GIVES_UP)
+    signal.signal(signal.SIGALRM, _on_timeout)
+    signal.setitimer(signal.ITIMER_REAL, TIMEOUT)
     try:
         with store_of(options) as (_, reader):
             known = _known(reader, options.values)
@@ -68,13 +68,13 @@ def _values(options: argparse.Namespace) -> ExitStatus:
         return ExitStatus.OK
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    standard_output().rows(quoted(value) for value in known[:MOST_VALUES] if visible(value) == value)
+    standard_output().rows(quoted(value) for value in known[:MAX_VALUES] if visible(value) == value)
     return ExitStatus.OK
 
 
 def _known(reader: StoreReader, field: str) -> list[str]:
     if field == "worker":
-        return [entry.name for entry in reader.workers(GIVES_UP).entries]
+        return [entry.name for entry in reader.workers(TIMEOUT).entries]
     queries = reader.queries
     if field == "queue":
         from ha_monitor.store.queue_flow import base_of
@@ -83,5 +83,5 @@ def _known(reader: StoreReader, field: str) -> list[str]:
     return {"name": queries.names, "error": queries.error_ids}[field]()
 
 
-def _give_up(_number: int, _frame: FrameType | None) -> None:
+def _on_timeout(_number: int, _frame: FrameType | None) -> None:
     os._exit(ExitStatus.OK)  # whatever it is waiting for: somebody is waiting at the prompt

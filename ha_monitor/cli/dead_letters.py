@@ -7,7 +7,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, as_typed, store_of, write_properties
+from ha_monitor.cli.answers import (
+    Answer,
+    DetailView,
+    ItemColumn,
+    Style,
+    add_flags,
+    as_typed,
+    ask_and_show,
+    store_of,
+    write_properties,
+)
 from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.cli.id_argument import an_id
 from ha_monitor.errors import UsageError
@@ -63,7 +73,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         missing.clear()
         return _answer(options, reader, missing)
 
-    status = answered(options, ask)
+    status = ask_and_show(options, ask)
     return ExitStatus.FAILURE if missing else status
 
 
@@ -97,10 +107,10 @@ def _taken(one: KeptLetter, options: argparse.Namespace, reader: StoreReader) ->
 def _answer(options: argparse.Namespace, reader: StoreReader, missing: list[str]) -> Answer:
     kept = list(reader.dead_letters.newest())
     more = False
-    told = None
+    detail_view = None
     if options.ids:
         shown = [one for text in options.ids if (one := _meant(text, kept, missing)) is not None]
-        told = Told(_tell)
+        detail_view = DetailView(_write_details)
     else:
         shown = kept[::-1] if options.reverse else kept
         more = 0 < options.limit < len(shown)
@@ -114,7 +124,7 @@ def _answer(options: argparse.Namespace, reader: StoreReader, missing: list[str]
         document_of=_document,
         searched="all dead letters that are kept",
         more=more,
-        told=told,
+        detail_view=detail_view,
     )
 
 
@@ -155,7 +165,7 @@ def _when(one: KeptLetter) -> float | None:
         return None
 
 
-def _tell(one: KeptLetter, style: Style, output: Terminal, width: int | None) -> None:
+def _write_details(one: KeptLetter, style: Style, output: Terminal, width: int | None) -> None:
     """Write everything about a letter."""
     letter = one.letter
     output.row(Painted(letter.handler or "(no handler)", "1"), "  ", Painted(letter.error, "31"))
@@ -176,12 +186,12 @@ def _tell(one: KeptLetter, style: Style, output: Terminal, width: int | None) ->
 
 
 COLUMNS = (
-    Of(Column("ID", 0), lambda one, _style: one.id, is_id=True),
-    Of(Column("FAILED", 2), lambda one, style: style.time(_when(one))),
-    Of(Column("HANDLER", 0, 20), lambda one, _style: one.letter.handler),
-    Of(Column("EVENT", 3), lambda one, _style: _event(one, "type")),
-    Of(Column("NAME", 4, 20), lambda one, _style: _name(one)),
-    Of(Column("CALLS", 5, right=True), lambda one, _style: str(one.letter.attempts)),
-    Of(Column("ERROR", 1, 20), lambda one, _style: one.letter.error),
-    Of(Column("TASK", 6), lambda one, _style: _event(one, "task_id"), wide=True),
+    ItemColumn(Column("ID", 0), lambda one, _style: one.id, is_id=True),
+    ItemColumn(Column("FAILED", 2), lambda one, style: style.time(_when(one))),
+    ItemColumn(Column("HANDLER", 0, 20), lambda one, _style: one.letter.handler),
+    ItemColumn(Column("EVENT", 3), lambda one, _style: _event(one, "type")),
+    ItemColumn(Column("NAME", 4, 20), lambda one, _style: _name(one)),
+    ItemColumn(Column("CALLS", 5, right=True), lambda one, _style: str(one.letter.attempts)),
+    ItemColumn(Column("ERROR", 1, 20), lambda one, _style: one.letter.error),
+    ItemColumn(Column("TASK", 6), lambda one, _style: _event(one, "task_id"), wide=True),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
+from ha_monitor.cli.answers import Answer, ItemColumn, add_flags, as_typed, ask_and_show, first_of, store_of
 from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ha_monitor.store.incidents import Mark
     from ha_monitor.store.reader import StoreReader
 
-LONGEST_LABEL = 80
+MAX_LABEL = 80
 
 
 def add_parser(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -48,13 +48,13 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.what == "list":
         if options.label is not None:
             raise UsageError(f"deploy: list takes no label, such as {as_typed(options.label)}")
-        return answered(options, lambda _, reader: _answer(options, reader))
+        return ask_and_show(options, lambda _, reader: _answer(options, reader))
     refuse(options, *OF_LISTS, beside="mark")
     from ha_monitor.store.incidents import Mark
 
     with store_of(options) as (_, reader):
         now = reader.queries.now()
-        label = written_out_bytes(options.label or "")[:LONGEST_LABEL]
+        label = written_out_bytes(options.label or "")[:MAX_LABEL]
         mark = Mark(label or local(now)[:16], now)
         reader.incidents.mark(mark)
     standard_error().row(f"marked {as_typed(mark.label)} at {local(now)[:19]}")
@@ -68,8 +68,8 @@ def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
         time=reader.queries.now(),
         items=items,
         columns=(
-            Of(Column("DEPLOYED", 0), lambda one, style: style.time(one.at)),
-            Of(Column("LABEL", 0, 12), lambda one, _style: one.label),
+            ItemColumn(Column("DEPLOYED", 0), lambda one, style: style.time(one.at)),
+            ItemColumn(Column("LABEL", 0, 12), lambda one, _style: one.label),
         ),
         id_of=lambda one: str(one.label),
         document_of=_document,

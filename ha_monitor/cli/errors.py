@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
     Answer,
-    Of,
+    DetailView,
+    ItemColumn,
     Style,
-    Told,
     add_flags,
-    answered,
+    answer_of,
     as_typed,
-    of_result,
+    ask_and_show,
     store_of,
     write_properties,
 )
@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
             return _named(_meant(options.groups, reader, missing), reader)
         return _listed(options, reader)
 
-    status = answered(options, ask)
+    status = ask_and_show(options, ask)
     return ExitStatus.FAILURE if missing or unmarked else status
 
 
@@ -116,12 +116,12 @@ def _mark(options: argparse.Namespace, marks: ErrorMarks, ids: Sequence[str]) ->
 
 def _meant(texts: Sequence[str], reader: StoreReader, missing: list[str]) -> list[str]:
     """The ids of the groups that somebody named; names that match none or several are reported."""
-    from ha_monitor.answers.errors import groups_meant
+    from ha_monitor.answers.errors import group_ids_of
 
     found: dict[str, None] = {}
     error = standard_error()
     for text in texts:
-        ids = groups_meant(reader, text)
+        ids = group_ids_of(reader, text)
         if len(ids) == 1:
             found[ids[0]] = None
             continue
@@ -135,16 +135,18 @@ def _listed(options: argparse.Namespace, reader: StoreReader) -> Answer:
     from ha_monitor.answers.errors import errors
 
     found = errors(reader, times_asked(options), options.limit, sort=options.sort, reverse=options.reverse)
-    return of_result(found, NOUNS, COLUMNS, lambda one: str(one.group.id))
+    return answer_of(found, NOUNS, COLUMNS, lambda one: str(one.group.id))
 
 
 def _named(ids: Sequence[str], reader: StoreReader) -> Answer:
     from ha_monitor.answers.errors import named_errors
 
-    return of_result(named_errors(reader, ids), NOUNS, COLUMNS, lambda one: str(one.group.id), told=Told(_tell))
+    return answer_of(
+        named_errors(reader, ids), NOUNS, COLUMNS, lambda one: str(one.group.id), detail_view=DetailView(_write_details)
+    )
 
 
-def _tell(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:
+def _write_details(one: KnownGroup, style: Style, output: Terminal, width: int | None) -> None:
     """Write everything about a group."""
     group = one.group
     output.row(Painted(group.name, "1"), "  ", group.error_class, "  ", style.state(group.state))
@@ -195,18 +197,20 @@ def _state(one: KnownGroup, style: Style) -> Cell:
 
 
 COLUMNS = (
-    Of(Column("GROUP", 0), lambda one, _style: one.group.id),
-    Of(Column("STATE", 1), _state),
-    Of(Column("COUNT", 1, right=True), lambda one, _style: str(one.group.failures)),
-    Of(Column("HOUR", 3, right=True), lambda one, _style: str(one.group.by_hour[-1])),
-    Of(Column("DAY", 6, right=True), lambda one, _style: str(sum(one.group.by_hour))),
-    Of(Column("RETRIES", 9, right=True), lambda one, _style: str(one.group.retries), wide=True),
-    Of(Column("FIRST", 5), lambda one, style: style.time(one.group.first)),
-    Of(Column("LAST", 2), lambda one, style: style.time(one.group.last)),
-    Of(Column("NAME", 3, 12), lambda one, _style: one.group.name),
-    Of(Column("ERROR", 2, 12), lambda one, _style: one.group.error_class),
-    Of(Column("PLACE", 4, 16), lambda one, _style: one.group.place),
-    Of(Column("WORKERS", 8, 10), lambda one, _style: ", ".join(one.workers), wide=True),
-    Of(Column("EXAMPLE", 7, 9), lambda one, _style: one.group.tasks[0].task_id if one.group.tasks else "", wide=True),
-    Of(Column("MESSAGE", 10, 16), lambda one, _style: one.group.message, wide=True),
+    ItemColumn(Column("GROUP", 0), lambda one, _style: one.group.id),
+    ItemColumn(Column("STATE", 1), _state),
+    ItemColumn(Column("COUNT", 1, right=True), lambda one, _style: str(one.group.failures)),
+    ItemColumn(Column("HOUR", 3, right=True), lambda one, _style: str(one.group.by_hour[-1])),
+    ItemColumn(Column("DAY", 6, right=True), lambda one, _style: str(sum(one.group.by_hour))),
+    ItemColumn(Column("RETRIES", 9, right=True), lambda one, _style: str(one.group.retries), wide=True),
+    ItemColumn(Column("FIRST", 5), lambda one, style: style.time(one.group.first)),
+    ItemColumn(Column("LAST", 2), lambda one, style: style.time(one.group.last)),
+    ItemColumn(Column("NAME", 3, 12), lambda one, _style: one.group.name),
+    ItemColumn(Column("ERROR", 2, 12), lambda one, _style: one.group.error_class),
+    ItemColumn(Column("PLACE", 4, 16), lambda one, _style: one.group.place),
+    ItemColumn(Column("WORKERS", 8, 10), lambda one, _style: ", ".join(one.workers), wide=True),
+    ItemColumn(
+        Column("EXAMPLE", 7, 9), lambda one, _style: one.group.tasks[0].task_id if one.group.tasks else "", wide=True
+    ),
+    ItemColumn(Column("MESSAGE", 10, 16), lambda one, _style: one.group.message, wide=True),
 )

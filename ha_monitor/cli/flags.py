@@ -10,15 +10,15 @@ from ha_monitor.text.times import parse_duration
 
 OF_LISTS = ("output", "limit", "reverse", "watch", "fail_if_any", "fail_if_none")
 """Flags that have a meaning only if the answer is a list, by the names that argparse gives them."""
-_MOST_ROWS = 1_000_000
+_MAX_ROWS = 1_000_000
 _DEFAULTS: Mapping[str, tuple[object, ...]] = {"output": ("table",), "limit": (0, 20), "sort": ("last",)}
 """Values of a flag that was not given, or that change nothing. Any other flag is then None, False or empty."""
 
 
 def a_limit(text: str) -> int:
     """A number of items, for argparse."""
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MOST_ROWS)) or int(text) > _MOST_ROWS:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MOST_ROWS}")
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(_MAX_ROWS)) or int(text) > _MAX_ROWS:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to {_MAX_ROWS}")
     return int(text)
 
 

@@ -133,7 +133,7 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     closed = open_closed()
-    logging.lastResort = bug.Complaints()
+    logging.lastResort = bug.LibraryMessages()
     try:
         given = list(sys.argv[1:] if arguments is None else arguments)
         options = build_parser(_meant(given)).parse_args(given)

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, of_result
+from ha_monitor.cli.answers import Answer, ItemColumn, add_flags, answer_of, ask_and_show
 from ha_monitor.cli.flags import times_asked
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     from ha_monitor.query.language import parse_filter
 
     parse_filter(times_asked(options), time.time())
-    return answered(options, lambda _, reader: _answer(options, reader))
+    return ask_and_show(options, lambda _, reader: _answer(options, reader))
 
 
 def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
@@ -56,7 +56,7 @@ def _answer(options: argparse.Namespace, reader: StoreReader) -> Answer:
 
     times = times_asked(options)
     found = names(reader, options.pattern, times, options.limit, sort=options.sort, reverse=options.reverse)
-    return of_result(found, ("name", "names"), COLUMNS, lambda one: str(one.now.name))
+    return answer_of(found, ("name", "names"), COLUMNS, lambda one: str(one.now.name))
 
 
 def _count(name: str) -> Any:
@@ -68,16 +68,20 @@ def _count_before(name: str) -> Any:
 
 
 COLUMNS = (
-    Of(Column("NAME", 0, 16), lambda one, _style: one.now.name),
-    Of(Column("RUNS", 1, right=True), _count("runs")),
-    Of(Column("FAILED", 1, right=True), _count("failed")),
-    Of(Column("RETRIED", 4, right=True), _count("retried")),
-    Of(Column("P50", 3, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.5))),
-    Of(Column("P95", 2, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.95))),
-    Of(Column("WAIT-P50", 6, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.5))),
-    Of(Column("WAIT-P95", 4, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.95))),
-    Of(Column("RUNS-1D", 5, right=True), _count_before("runs")),
-    Of(Column("FAILED-1D", 5, right=True), _count_before("failed")),
-    Of(Column("P95-1D", 7, right=True), lambda one, style: style.duration(one.day_before.runtime.quantile(0.95))),
-    Of(Column("WAIT-1D", 8, right=True), lambda one, style: style.duration(one.day_before.waiting.quantile(0.95))),
+    ItemColumn(Column("NAME", 0, 16), lambda one, _style: one.now.name),
+    ItemColumn(Column("RUNS", 1, right=True), _count("runs")),
+    ItemColumn(Column("FAILED", 1, right=True), _count("failed")),
+    ItemColumn(Column("RETRIED", 4, right=True), _count("retried")),
+    ItemColumn(Column("P50", 3, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.5))),
+    ItemColumn(Column("P95", 2, right=True), lambda one, style: style.duration(one.now.runtime.quantile(0.95))),
+    ItemColumn(Column("WAIT-P50", 6, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.5))),
+    ItemColumn(Column("WAIT-P95", 4, right=True), lambda one, style: style.duration(one.now.waiting.quantile(0.95))),
+    ItemColumn(Column("RUNS-1D", 5, right=True), _count_before("runs")),
+    ItemColumn(Column("FAILED-1D", 5, right=True), _count_before("failed")),
+    ItemColumn(
+        Column("P95-1D", 7, right=True), lambda one, style: style.duration(one.day_before.runtime.quantile(0.95))
+    ),
+    ItemColumn(
+        Column("WAIT-1D", 8, right=True), lambda one, style: style.duration(one.day_before.waiting.quantile(0.95))
+    ),
 )

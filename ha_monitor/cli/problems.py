@@ -7,7 +7,7 @@ import textwrap
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, of_result
+from ha_monitor.cli.answers import Answer, DetailView, ItemColumn, Style, add_flags, answer_of, ask_and_show
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column
 from ha_monitor.text.terminal import Painted, Terminal
@@ -27,7 +27,7 @@ examples:
   ha-monitor problems --all -o wide     also what was over within the last hour, a row each
   ha-monitor problems || page-somebody  exit status 1 if anything is wrong
 """
-LEAST_WIDTH = 40
+MIN_WIDTH = 40
 _COLORS = {"page": "31;1", "warn": "33;1"}
 
 
@@ -58,24 +58,24 @@ def run(options: argparse.Namespace) -> ExitStatus:
 
     def ask(loaded: Loaded, reader: StoreReader) -> Answer:
         nonlocal any_fires
-        from ha_monitor.answers.problems import counted, problems
+        from ha_monitor.answers.problems import count_text, problems
 
         workers = reader.workers(loaded.config.workers.late_after).entries
         found = problems(reader, workers, options.limit, over=options.all, reverse=options.reverse)
         any_fires = found.any_fires
         by_id = {one.id: one for one in found.known}
         items = found.result.items
-        told = Told(partial(_tell, by_id)) if items and options.output != "wide" else None
-        return of_result(
+        detail_view = DetailView(partial(_write_details, by_id)) if items and options.output != "wide" else None
+        return answer_of(
             found.result,
             ("problem", "problems"),
             COLUMNS,
             lambda one: str(one.id),
-            told=told,
-            words=_found(items, counted(found.known), is_judged=found.is_judged),
+            detail_view=detail_view,
+            words=_found(items, count_text(found.known), is_judged=found.is_judged),
         )
 
-    status = answered(options, ask)
+    status = ask_and_show(options, ask)
     return ExitStatus.FAILURE if any_fires else status
 
 
@@ -86,7 +86,7 @@ def _found(items: Sequence[Incident], wrong: str, *, is_judged: bool) -> str:
     return f"{found}, {over} over within the last hour" if over else found
 
 
-def _tell(
+def _write_details(
     all_of_them: Mapping[str, Incident], one: Incident, style: Style, output: Terminal, width: int | None
 ) -> None:
     """Write an incident: its summary, what is known of it, and the command.
@@ -94,13 +94,13 @@ def _tell(
     :param all_of_them: by id, to name the incident that this one follows from.
     """
     shown = output.shown(one.summary)
-    lines = [shown] if width is None else textwrap.wrap(shown, max(LEAST_WIDTH, width - 1)) or [""]
+    lines = [shown] if width is None else textwrap.wrap(shown, max(MIN_WIDTH, width - 1)) or [""]
     color = _COLORS[one.severity.value] if one.phase.value == "firing" and not one.silenced_until else "2"
     for line in lines:
         output.row(Painted(line, color))
     for line in _details(one, all_of_them, style):
         text = output.shown(line)
-        for row in [text] if width is None else textwrap.wrap(text, max(LEAST_WIDTH, width - 3)):
+        for row in [text] if width is None else textwrap.wrap(text, max(MIN_WIDTH, width - 3)):
             output.row(f"  {row}")
     if one.command:
         output.row(f"  {one.command}")
@@ -128,11 +128,11 @@ def _details(one: Incident, all_of_them: Mapping[str, Incident], style: Style) -
     if one.silenced_until:
         lines.append(f"silenced until {style.time(one.silenced_until)[:19]}")
     if one.told:
-        lines.append(f"told: {', '.join(_told(name, told.at, style) for name, told in one.told.items())}")
+        lines.append(f"told: {', '.join(_notified(name, told.at, style) for name, told in one.told.items())}")
     return lines
 
 
-def _told(channel: str, at: float, style: Style) -> str:
+def _notified(channel: str, at: float, style: Style) -> str:
     return f"{channel} {relative(at, style.now)}"
 
 
@@ -143,16 +143,19 @@ def _phase(one: Incident, _style: Style) -> Cell:
 
 
 COLUMNS = (
-    Of(Column("PHASE", 1), _phase),
-    Of(Column("SEVERITY", 4), lambda one, _style: one.severity.value),
-    Of(Column("SINCE", 2), lambda one, style: style.time(one.since)),
-    Of(Column("KIND", 3), lambda one, _style: one.kind),
-    Of(Column("KEY", 3, 12), lambda one, _style: one.key),
-    Of(Column("SIZE", 6, right=True), lambda one, _style: str(one.size)),
-    Of(Column("SUMMARY", 0, 30), lambda one, _style: one.summary),
-    Of(Column("CAUSE", 7), lambda one, _style: one.cause or ""),
-    Of(Column("SILENCED", 8), lambda one, style: style.time(one.silenced_until)),
-    Of(Column("TOLD", 8, 8), lambda one, style: ", ".join(_told(name, at.at, style) for name, at in one.told.items())),
-    Of(Column("COMMAND", 9, 12), lambda one, _style: one.command),
-    Of(Column("ID", 9), lambda one, _style: one.id),
+    ItemColumn(Column("PHASE", 1), _phase),
+    ItemColumn(Column("SEVERITY", 4), lambda one, _style: one.severity.value),
+    ItemColumn(Column("SINCE", 2), lambda one, style: style.time(one.since)),
+    ItemColumn(Column("KIND", 3), lambda one, _style: one.kind),
+    ItemColumn(Column("KEY", 3, 12), lambda one, _style: one.key),
+    ItemColumn(Column("SIZE", 6, right=True), lambda one, _style: str(one.size)),
+    ItemColumn(Column("SUMMARY", 0, 30), lambda one, _style: one.summary),
+    ItemColumn(Column("CAUSE", 7), lambda one, _style: one.cause or ""),
+    ItemColumn(Column("SILENCED", 8), lambda one, style: style.time(one.silenced_until)),
+    ItemColumn(
+        Column("TOLD", 8, 8),
+        lambda one, style: ", ".join(_notified(name, at.at, style) for name, at in one.told.items()),
+    ),
+    ItemColumn(Column("COMMAND", 9, 12), lambda one, _style: one.command),
+    ItemColumn(Column("ID", 9), lambda one, _style: one.id),
 )

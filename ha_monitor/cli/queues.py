@@ -7,7 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
-from ha_monitor.cli.answers import Answer, Of, Style, Told, add_flags, answered, of_result, write_properties
+from ha_monitor.cli.answers import (
+    Answer,
+    DetailView,
+    ItemColumn,
+    Style,
+    add_flags,
+    answer_of,
+    ask_and_show,
+    write_properties,
+)
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell, Column, laid_out
 from ha_monitor.text.terminal import Painted, Terminal
@@ -66,7 +75,7 @@ def _seconds(text: str) -> float:
 
 def run(options: argparse.Namespace) -> ExitStatus:
     """List queues; if there is only one, with the tasks that have waited longest."""
-    return answered(options, partial(_answer, options), named=options.queue)
+    return ask_and_show(options, partial(_answer, options), named=options.queue)
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) -> Answer:
@@ -74,10 +83,12 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
 
     pattern, within = options.queue, options.within
     found = queues(reader, pattern, options.limit, sort=options.sort, reverse=options.reverse, within=within)
-    told = None
+    detail_view = None
     if pattern is not None and len(found.items) == 1:
-        told = Told(partial(_tell, within=within, running=_running(loaded, reader)))
-    return of_result(found, ("queue", "queues"), _columns(within), lambda one: str(one.state.name), told=told)
+        detail_view = DetailView(partial(_write_details, within=within, running=_running(loaded, reader)))
+    return answer_of(
+        found, ("queue", "queues"), _columns(within), lambda one: str(one.state.name), detail_view=detail_view
+    )
 
 
 def _running(loaded: Loaded, reader: StoreReader) -> str:
@@ -114,11 +125,11 @@ def needed(state: QueueState, within: float) -> str:
     return NOT_KNOWN if count is None else f"+{count}" if count else "0"
 
 
-def _if_told(cell: Callable[[QueueState, Style], Cell]) -> Callable[[OneQueue, Style], Cell]:
+def _if_reported(cell: Callable[[QueueState, Style], Cell]) -> Callable[[OneQueue, Style], Cell]:
     return lambda one, style: cell(one.state, style) if one.state.is_told else ""
 
 
-def _columns(within: float) -> list[Of]:
+def _columns(within: float) -> list[ItemColumn]:
     def waiting(one: OneQueue, style: Style) -> Cell:
         return str(one.state.wait.waiting) if one.state.is_told else "" if style.seconds else NOT_KNOWN
 
@@ -129,25 +140,27 @@ def _columns(within: float) -> list[Of]:
         return NOT_KNOWN if state.busy is None else rate(state.busy)
 
     return [
-        Of(Column("QUEUE", 0, 12), lambda one, _: one.state.name),
-        Of(Column("WAITING", 1, right=True), waiting),
-        Of(Column("OLDEST", 2, right=True), _if_told(age)),
-        Of(Column("IN/S", 4, right=True), _if_told(lambda state, _: rate(state.came))),
-        Of(Column("OUT/S", 5, right=True), _if_told(lambda state, _: rate(state.left))),
-        Of(Column("EMPTY-IN", 3, right=True), _if_told(empty_in)),
-        Of(Column("RUN", 9, right=True), _if_told(lambda state, style: style.duration(state.run_time))),
-        Of(Column("BUSY", 7, right=True), _if_told(busy)),
-        Of(Column("NEEDED", 6, right=True), _if_told(lambda state, _: needed(state, within))),
-        Of(Column("LATER", 10, right=True), _if_told(lambda state, _: str(state.wait.later or ""))),
-        Of(Column("CONSUMED", 8), lambda one, style: style.time(one.state.consumed_at)),
+        ItemColumn(Column("QUEUE", 0, 12), lambda one, _: one.state.name),
+        ItemColumn(Column("WAITING", 1, right=True), waiting),
+        ItemColumn(Column("OLDEST", 2, right=True), _if_reported(age)),
+        ItemColumn(Column("IN/S", 4, right=True), _if_reported(lambda state, _: rate(state.came))),
+        ItemColumn(Column("OUT/S", 5, right=True), _if_reported(lambda state, _: rate(state.left))),
+        ItemColumn(Column("EMPTY-IN", 3, right=True), _if_reported(empty_in)),
+        ItemColumn(Column("RUN", 9, right=True), _if_reported(lambda state, style: style.duration(state.run_time))),
+        ItemColumn(Column("BUSY", 7, right=True), _if_reported(busy)),
+        ItemColumn(Column("NEEDED", 6, right=True), _if_reported(lambda state, _: needed(state, within))),
+        ItemColumn(Column("LATER", 10, right=True), _if_reported(lambda state, _: str(state.wait.later or ""))),
+        ItemColumn(Column("CONSUMED", 8), lambda one, style: style.time(one.state.consumed_at)),
     ]
 
 
-def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: str) -> None:
+def _write_details(
+    one: OneQueue, style: Style, output: Terminal, width: int | None, *, within: float, running: str
+) -> None:
     """Write everything about a queue, and the tasks that have waited longest."""
     from math import inf
 
-    from ha_monitor.answers.queues import UNTOLD
+    from ha_monitor.answers.queues import NOT_REPORTED
 
     state = one.state
     output.row(f"{state.name}")
@@ -155,7 +168,7 @@ def _tell(one: OneQueue, style: Style, output: Terminal, width: int | None, *, w
     busy = NOT_KNOWN if state.busy is None else rate(state.busy)
     more = f"{needed(state, inf)} to keep up, {needed(state, within)} to be empty within {_in_words(within)}"
     emptying = empty_in(state, style)
-    known: dict[str, str | None] = {"waiting": UNTOLD}
+    known: dict[str, str | None] = {"waiting": NOT_REPORTED}
     if state.is_told:
         oldest = state.wait.oldest
         known = {

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
     FORMATS,
-    LEAST_ID,
+    MIN_ID_LENGTH,
     Answer,
-    Of,
+    DetailView,
+    ItemColumn,
     Style,
-    Told,
     add_flags,
-    answered,
+    answer_of,
+    ask_and_show,
     first_of,
     is_unknown,
-    of_result,
     output_of,
     store_of,
     write_properties,
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.output == TOML:
         refuse(options, "watch", beside=f"-o {TOML}")
         return _write_toml(options)
-    return answered(options, partial(_answer, options), named=options.schedule)
+    return ask_and_show(options, partial(_answer, options), named=options.schedule)
 
 
 def _found(options: argparse.Namespace, reader: StoreReader) -> Result:
@@ -127,11 +127,11 @@ def _propose(options: argparse.Namespace) -> ExitStatus:
 
 def _answer(options: argparse.Namespace, _loaded: Loaded, reader: StoreReader) -> Answer:
     found = _found(options, reader)
-    told = Told(_tell) if options.schedule is not None and len(found.items) == 1 else None
-    return of_result(found, NOUNS, COLUMNS, lambda one: str(one.judgement.definition.name), told=told)
+    detail_view = DetailView(_write_details) if options.schedule is not None and len(found.items) == 1 else None
+    return answer_of(found, NOUNS, COLUMNS, lambda one: str(one.judgement.definition.name), detail_view=detail_view)
 
 
-def _tell(seen: SeenSchedule, style: Style, output: Terminal, width: int | None) -> None:
+def _write_details(seen: SeenSchedule, style: Style, output: Terminal, width: int | None) -> None:
     """Write everything about a schedule, and the outcomes of its latest due times."""
     one, definition = seen.judgement, seen.judgement.definition
     output.row(definition.name, "  ", _state(seen, style))
@@ -200,24 +200,24 @@ def _run_time(one: Occurrence, style: Style) -> Cell:
 
 
 COLUMNS = (
-    Of(Column("NAME", 0, 14), lambda one, _style: one.judgement.definition.name),
-    Of(Column("TASK", 4, 12), lambda one, _style: one.judgement.definition.task),
-    Of(Column("EVERY", 2, 10), lambda one, _style: one.judgement.definition.timetable),
-    Of(Column("LAST", 3), _last),
-    Of(Column("NEXT", 1), lambda one, style: style.time(one.next_due)),
-    Of(Column("STATE", 0), _state),
-    Of(Column("SOURCE", 5), lambda one, _style: one.source),
-    Of(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
-    Of(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
-    Of(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),
-    Of(Column("WHY", 9, 12), lambda one, _style: one.why or one.judgement.definition.differs, wide=True),
+    ItemColumn(Column("NAME", 0, 14), lambda one, _style: one.judgement.definition.name),
+    ItemColumn(Column("TASK", 4, 12), lambda one, _style: one.judgement.definition.task),
+    ItemColumn(Column("EVERY", 2, 10), lambda one, _style: one.judgement.definition.timetable),
+    ItemColumn(Column("LAST", 3), _last),
+    ItemColumn(Column("NEXT", 1), lambda one, style: style.time(one.next_due)),
+    ItemColumn(Column("STATE", 0), _state),
+    ItemColumn(Column("SOURCE", 5), lambda one, _style: one.source),
+    ItemColumn(Column("DELAY", 6, right=True), lambda one, style: _delay(one.judgement.last, style), wide=True),
+    ItemColumn(Column("MISSED", 7, right=True), lambda one, _style: str(one.judgement.history.missed_total), wide=True),
+    ItemColumn(Column("ZONE", 8), lambda one, _style: one.judgement.definition.zone, wide=True),
+    ItemColumn(Column("WHY", 9, 12), lambda one, _style: one.why or one.judgement.definition.differs, wide=True),
 )
 DUE_TIMES = (
-    Of(Column("  DUE", 0), lambda one, style: f"  {style.time(one.due)[:19]}"),
-    Of(Column("STATE", 1), lambda one, style: style.state(one.state.value)),
-    Of(Column("DELAY", 2, right=True), _delay),
-    Of(Column("RAN", 4, right=True), _run_time),
-    Of(Column("TASK-STATE", 5), lambda one, style: "" if one.run is None else style.state(one.run.state)),
-    Of(Column("TASK", 3, LEAST_ID), lambda one, _style: "" if one.run is None else one.run.task_id),
-    Of(Column("AGAIN", 6, LEAST_ID), lambda one, _style: " ".join(run.task_id for run in one.again)),
+    ItemColumn(Column("  DUE", 0), lambda one, style: f"  {style.time(one.due)[:19]}"),
+    ItemColumn(Column("STATE", 1), lambda one, style: style.state(one.state.value)),
+    ItemColumn(Column("DELAY", 2, right=True), _delay),
+    ItemColumn(Column("RAN", 4, right=True), _run_time),
+    ItemColumn(Column("TASK-STATE", 5), lambda one, style: "" if one.run is None else style.state(one.run.state)),
+    ItemColumn(Column("TASK", 3, MIN_ID_LENGTH), lambda one, _style: "" if one.run is None else one.run.task_id),
+    ItemColumn(Column("AGAIN", 6, MIN_ID_LENGTH), lambda one, _style: " ".join(run.task_id for run in one.again)),
 )

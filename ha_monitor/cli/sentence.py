@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from ha_monitor.store.queries import Gap
 
 
-def lacks_of(gaps: Sequence[Gap], time_of: Callable[[float], str]) -> str:
+def gaps_text(gaps: Sequence[Gap], time_of: Callable[[float], str]) -> str:
     """What may be missing, and from which period. :param time_of: formats a time; 0 means none."""
-    lacks = "; ".join(visible(_lack(gap, time_of)) for gap in gaps)
+    lacks = "; ".join(visible(_gap_text(gap, time_of)) for gap in gaps)
     return f"May lack: {lacks}." if lacks else "Complete."
 
 
-def changes_of(changes: Sequence[Change], now: float) -> str:
+def changes_text(changes: Sequence[Change], now: float) -> str:
     """What changed lately, with a leading blank; empty if nothing did."""
     said = (one.what if one.says_when else f"{one.what} {relative(one.since, now)}" for one in changes)
     return f" Changed within the last hour: {visible('; '.join(said))}." if changes else ""
 
 
-def _lack(gap: Gap, time_of: Callable[[float], str]) -> str:
+def _gap_text(gap: Gap, time_of: Callable[[float], str]) -> str:
     since, until = time_of(gap.since)[:19], time_of(gap.until)[:19]
     if since and until:
         return f"{gap.what} between {since} and {until}"

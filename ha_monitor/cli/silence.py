@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import Answer, Of, add_flags, answered, as_typed, first_of, store_of
+from ha_monitor.cli.answers import Answer, ItemColumn, add_flags, as_typed, ask_and_show, first_of, store_of
 from ha_monitor.cli.flags import OF_LISTS, refuse
 from ha_monitor.errors import UsageError
 from ha_monitor.exit_status import ExitStatus
@@ -28,8 +28,8 @@ examples:
   ha-monitor silence --list
   ha-monitor silence --end 3f2a9c11
 """
-LONGEST = 30 * 86_400.0
-MOST_TYPED = 200
+MAX_DURATION = 30 * 86_400.0
+MAX_TEXT = 200
 """Characters of a key, and of a reason."""
 
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         if options.what is not None:
             raise UsageError(f"silence: either --list, or {as_typed(options.what)} and for how long")
         refuse(options, "why", beside="a list")
-        return answered(options, lambda _, reader: _answer(options, reader))
+        return ask_and_show(options, lambda _, reader: _answer(options, reader))
     refuse(options, *OF_LISTS, beside="a kind of incidents")
     return _add(options)
 
@@ -91,11 +91,11 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         seconds = parse_duration(options.duration)
     except ValueError as error:
         raise UsageError(f"silence: {as_typed(options.duration)}: {error}") from None
-    if not 0 < seconds <= LONGEST:
+    if not 0 < seconds <= MAX_DURATION:
         raise UsageError("silence: expected a duration above 0 and up to 30d")
     key, why = (written_out_bytes(text) for text in (key, options.why))
-    if len(key) > MOST_TYPED or len(why) > MOST_TYPED:
-        raise UsageError(f"silence: expected at most {MOST_TYPED} characters; in a key, * stands for any text")
+    if len(key) > MAX_TEXT or len(why) > MAX_TEXT:
+        raise UsageError(f"silence: expected at most {MAX_TEXT} characters; in a key, * stands for any text")
     said = standard_error()
     with store_of(options) as (_, reader):
         now = reader.queries.now()
@@ -140,10 +140,10 @@ def _document(one: Silence) -> Struct:
 
 
 COLUMNS = (
-    Of(Column("ID", 0), lambda one, _style: one.id),
-    Of(Column("KIND", 0), lambda one, _style: one.kind),
-    Of(Column("KEY", 1, 12), lambda one, _style: one.key),
-    Of(Column("UNTIL", 0), lambda one, style: style.time(one.until)),
-    Of(Column("MADE", 3), lambda one, style: style.time(one.made)),
-    Of(Column("WHY", 2, 12), lambda one, _style: one.why),
+    ItemColumn(Column("ID", 0), lambda one, _style: one.id),
+    ItemColumn(Column("KIND", 0), lambda one, _style: one.kind),
+    ItemColumn(Column("KEY", 1, 12), lambda one, _style: one.key),
+    ItemColumn(Column("UNTIL", 0), lambda one, style: style.time(one.until)),
+    ItemColumn(Column("MADE", 3), lambda one, style: style.time(one.made)),
+    ItemColumn(Column("WHY", 2, 12), lambda one, _style: one.why),
 )

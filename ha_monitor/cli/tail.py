@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ha_monitor.cli.answers import COLORS, Style, nobody_wrote, output_of, store_of
+from ha_monitor.cli.answers import COLORS, Style, no_instance_text, output_of, store_of
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Cell
@@ -30,11 +30,11 @@ examples:
   ha-monitor tail worker=celery@app1 -o jsonl | jq .
 filters are those of ha-monitor tasks
 """
-WAITS = 1.0
+READ_TIMEOUT = 1.0
 """Seconds that one read waits for events, and between attempts to reach the store."""
 COLUMNS = ("TIME", "STATE", "NAME", "WORKER", "ID", "ERROR")
 _TIME, _STATE, _GAP = 12, 9, "  "
-_LEAST = 80
+_MIN_WIDTH = 80
 """Width of a terminal, in columns, below which the last columns of the table are left out."""
 
 
@@ -110,14 +110,14 @@ def _events(reader: StoreReader, rows: _Rows) -> Iterator[TailEvent | TailGap]:
 
 def _read(tail: Tail, reader: StoreReader, rows: _Rows) -> list[TailEvent | TailGap]:
     try:
-        return tail.read(WAITS)
+        return tail.read(READ_TIMEOUT)
     except StoreUnavailable as error:
         rows.say(f"{error}; waiting for it")
     while True:
-        time.sleep(WAITS)
+        time.sleep(READ_TIMEOUT)
         try:
             reader.connect()
-            found = tail.read(WAITS)
+            found = tail.read(READ_TIMEOUT)
         except StoreUnavailable:
             continue
         rows.say("the store is there again")
@@ -145,7 +145,7 @@ class _Rows:
         :param is_used: whether an instance has ever written to this store.
         """
         if not is_used:
-            self.say(nobody_wrote(self._node_id))
+            self.say(no_instance_text(self._node_id))
         if self._options.no_legend:
             return
         standard_error().row("what the fleet announces from now on; ^C ends it")
@@ -217,7 +217,7 @@ class _Rows:
             return {0: time_width, 1: _STATE, 2: 24, 3: 20, 4: 36, 5: 1}
         room = shutil.get_terminal_size().columns
         left = room - time_width - _STATE - 5 * len(_GAP)
-        if room < _LEAST:
+        if room < _MIN_WIDTH:
             return {0: time_width, 1: _STATE, 2: max(1, room - time_width - _STATE - 2 * len(_GAP)), 3: 0, 4: 0, 5: 0}
         id_width = 36 if left >= 110 else 9
         name = min(28, (left - id_width) * 7 // 20)
@@ -236,5 +236,5 @@ def _level(event_type: str) -> Cell:
 
 def _reason(fields: dict[str, Any]) -> str:
     """What such an event says besides its name."""
-    told = [f"{name} {fields[name]}" for name in ("lost", "count") if isinstance(fields.get(name), int)]
-    return ", ".join([*told, fields["reason"]] if isinstance(fields.get("reason"), str) else told)
+    parts = [f"{name} {fields[name]}" for name in ("lost", "count") if isinstance(fields.get(name), int)]
+    return ", ".join([*parts, fields["reason"]] if isinstance(fields.get("reason"), str) else parts)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli import tasks
 from ha_monitor.cli.answers import (
-    LEAST_ID,
+    MIN_ID_LENGTH,
     Answer,
-    Of,
+    DetailView,
+    ItemColumn,
     Style,
-    Told,
     add_flags,
-    answered,
+    answer_of,
     as_typed,
-    of_result,
+    ask_and_show,
     write_properties,
 )
 from ha_monitor.cli.id_argument import an_id
@@ -65,12 +65,12 @@ def run(options: argparse.Namespace) -> ExitStatus:
         missing.clear()
         return _answer(options, loaded, reader, missing)
 
-    status = answered(options, ask)
+    status = ask_and_show(options, ask)
     return ExitStatus.FAILURE if missing else status
 
 
 def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader, missing: list[str]) -> Answer:
-    from ha_monitor.answers.task import told_tasks
+    from ha_monitor.answers.task import task_stories
 
     meant: list[KeptTask] = []
     for text in options.ids:
@@ -79,13 +79,15 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader, mi
             missing.append(text)
         else:
             meant.append(task)
-    found = told_tasks(reader, loaded.config, meant, with_tree=options.tree)
+    found = task_stories(reader, loaded.config, meant, with_tree=options.tree)
     columns = [of._replace(cell=_of_task(of)) for of in tasks.columns(by_end=False)]
-    told = Told(_tell, ALONE if options.tree else "")
-    return of_result(found, ("task", "tasks"), columns, lambda one: str(one.task.record.task_id), told=told)
+    detail_view = DetailView(_write_details, ALONE if options.tree else "")
+    return answer_of(
+        found, ("task", "tasks"), columns, lambda one: str(one.task.record.task_id), detail_view=detail_view
+    )
 
 
-def _of_task(of: Of) -> Any:
+def _of_task(of: ItemColumn) -> Any:
     return lambda one, style: of.cell(one.task, style)
 
 
@@ -112,7 +114,7 @@ def _meant(text: str, reader: StoreReader) -> KeptTask | None:
     return None
 
 
-def _tell(one: OneTask, style: Style, output: Terminal, width: int | None) -> None:
+def _write_details(one: OneTask, style: Style, output: Terminal, width: int | None) -> None:
     """Write everything about a task."""
     from ha_monitor.query.story import steps_of
 
@@ -175,7 +177,7 @@ def _tell_tree(tree: Tree, path: Sequence[Leg], style: Style, output: Terminal, 
 
     output.row("")
     output.row(Painted(f"The tree of {tree.root_id}: {len(tree.tasks)} task{'' if len(tree.tasks) == 1 else 's'}", "1"))
-    least = 1 + unique_beginning(list(tree.tasks), LEAST_ID)
+    least = 1 + unique_beginning(list(tree.tasks), MIN_ID_LENGTH)
     ids = Column("ID", 1, least)
     header = [
         Column("  NAME", 0, 20),
@@ -214,8 +216,8 @@ def _branch(branch: Branch, style: Style) -> list[Cell]:
         return [name, state, style.duration(waited), style.duration(ran), first.record.task_id]
     states = Counter(str(one.record.state) for one in branch.tasks)
     below = f", {branch.below} below" if branch.below else ""
-    told = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    return [f"{name} x {len(branch.tasks)}{below}", told, "", "", ""]
+    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    return [f"{name} x {len(branch.tasks)}{below}", counts, "", "", ""]
 
 
 def _leg(leg: Leg, style: Style) -> list[Cell]:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
     Answer,
-    Of,
+    ItemColumn,
     Style,
     add_flags,
-    answered,
-    of_result,
-    of_somebody,
+    answer_of,
+    ask_and_show,
+    noting_no_instance,
     store_of,
 )
 from ha_monitor.cli.flags import refuse, times_asked
-from ha_monitor.cli.sentence import lacks_of
+from ha_monitor.cli.sentence import gaps_text
 from ha_monitor.errors import StoreUnavailable, UsageError
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.table import Column
@@ -41,11 +41,11 @@ examples:
   ha-monitor tasks state=STARTED 'runtime>10m' -r      what has been running for long, the oldest first
   ha-monitor tasks state=open -o ids -n 0 | wc -l
 """
-FOLLOWED = 200
+FOLLOW_LIMIT = 200
 """Tasks that are looked at each time while following."""
 INTERVAL = 2.0
 """Seconds between two looks while following."""
-MOST_SEEN = 10_000
+MAX_REMEMBERED = 10_000
 """Tasks whose states are remembered while following."""
 
 
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
     if options.follow:
         refuse(options, "sort", "reverse", "watch", "fail_if_any", "fail_if_none", beside="--follow")
         return _follow(options, words)
-    return answered(options, lambda loaded, reader: _answer(loaded, reader, words, options.limit, order))
+    return ask_and_show(options, lambda loaded, reader: _answer(loaded, reader, words, options.limit, order))
 
 
 def _order(options: argparse.Namespace) -> Order:
@@ -104,10 +104,10 @@ def _answer(loaded: Loaded, reader: StoreReader, words: list[str], limit: int, o
 
     found = tasks(reader, loaded.config, SystemClock(), words, limit, order=order)
     by_end = parse_filter(words, found.time).states <= BAD_ENDS
-    return of_result(found, ("task", "tasks"), columns(by_end=by_end), lambda task: str(task.record.task_id))
+    return answer_of(found, ("task", "tasks"), columns(by_end=by_end), lambda task: str(task.record.task_id))
 
 
-def columns(*, by_end: bool) -> list[Of]:
+def columns(*, by_end: bool) -> list[ItemColumn]:
     """The columns of a list of tasks.
 
     :param by_end: whether the tasks are listed by when they ended.
@@ -123,29 +123,29 @@ def columns(*, by_end: bool) -> list[Of]:
     def count(name: str) -> Any:
         return lambda task, _style: str(getattr(task.record, name) or "")
 
-    ended = Of(Column("ENDED", 2), lambda task, style: style.time(task.record.finished), wide=not by_end)
-    sent = Of(Column("SENT", 2), lambda task, style: style.time(first_heard(task)), wide=by_end)
+    ended = ItemColumn(Column("ENDED", 2), lambda task, style: style.time(task.record.finished), wide=not by_end)
+    sent = ItemColumn(Column("SENT", 2), lambda task, style: style.time(first_heard(task)), wide=by_end)
     return [
-        Of(Column("ID", 0), record("task_id"), is_id=True),
-        Of(Column("STATE", 1), state),
+        ItemColumn(Column("ID", 0), record("task_id"), is_id=True),
+        ItemColumn(Column("STATE", 1), state),
         *([ended, sent] if by_end else [sent, ended]),
-        Of(Column("NAME", 3, 12), record("name")),
-        Of(Column("RUNTIME", 5, right=True), lambda task, style: style.duration(runtime_of(task, style.now))),
-        Of(Column("WAITED", 8, right=True), lambda task, style: style.duration(queue_time_of(task, style.now))),
-        Of(Column("RETRIES", 9, right=True), count("retries")),
-        Of(Column("QUEUE", 7, 6), record("queue")),
-        Of(Column("WORKER", 6, 10), record("worker")),
-        Of(Column("EXCEPTION", 4, 16), record("exception")),
-        Of(Column("ERROR", 9), record("error_group"), wide=True),
-        Of(Column("RUNS", 10, right=True), count("runs"), wide=True),
-        Of(Column("HEARD", 11), lambda task, style: style.time(last_heard(task)), wide=True),
-        Of(Column("ETA", 12), lambda task, style: style.time(task.record.eta), wide=True),
-        Of(Column("ROOT", 13, 9), record("root_id"), wide=True),
-        Of(Column("PARENT", 14, 9), record("parent_id"), wide=True),
+        ItemColumn(Column("NAME", 3, 12), record("name")),
+        ItemColumn(Column("RUNTIME", 5, right=True), lambda task, style: style.duration(runtime_of(task, style.now))),
+        ItemColumn(Column("WAITED", 8, right=True), lambda task, style: style.duration(queue_time_of(task, style.now))),
+        ItemColumn(Column("RETRIES", 9, right=True), count("retries")),
+        ItemColumn(Column("QUEUE", 7, 6), record("queue")),
+        ItemColumn(Column("WORKER", 6, 10), record("worker")),
+        ItemColumn(Column("EXCEPTION", 4, 16), record("exception")),
+        ItemColumn(Column("ERROR", 9), record("error_group"), wide=True),
+        ItemColumn(Column("RUNS", 10, right=True), count("runs"), wide=True),
+        ItemColumn(Column("HEARD", 11), lambda task, style: style.time(last_heard(task)), wide=True),
+        ItemColumn(Column("ETA", 12), lambda task, style: style.time(task.record.eta), wide=True),
+        ItemColumn(Column("ROOT", 13, 9), record("root_id"), wide=True),
+        ItemColumn(Column("PARENT", 14, 9), record("parent_id"), wide=True),
     ]
 
 
-class Followed:
+class ChangeFinder:
     """Finds what changed from one look at a list to the next."""
 
     def __init__(self) -> None:
@@ -167,7 +167,7 @@ class Followed:
         for one in tasks:
             self._states.pop(one.task_id, None)
             self._states[one.task_id] = one.state
-        for task_id in list(self._states)[: -max(MOST_SEEN, len(tasks))]:
+        for task_id in list(self._states)[: -max(MAX_REMEMBERED, len(tasks))]:
             del self._states[task_id]
         return new
 
@@ -181,12 +181,12 @@ def _follow(options: argparse.Namespace, words: list[str]) -> ExitStatus:
 
     def look(limit: int) -> Answer:
         with store_of(options) as (loaded, reader):
-            return of_somebody(_answer(loaded, reader, words, limit, BY_TIME), loaded, reader)
+            return noting_no_instance(_answer(loaded, reader, words, limit, BY_TIME), loaded, reader)
 
     def say(text: str) -> None:
         standard_error().row(f"ha-monitor: {text}")
 
-    most, limit, followed = max(FOLLOWED, options.limit), options.limit, Followed()
+    most, limit, followed = max(FOLLOW_LIMIT, options.limit), options.limit, ChangeFinder()
     answer = look(most if limit else 0)
     followed.changed(answer.items, more=answer.more)
     shown = answer.items[:limit] if limit else answer.items
@@ -217,5 +217,5 @@ def _follow(options: argparse.Namespace, words: list[str]) -> ExitStatus:
         if followed.skips:
             say(f"more than {most:,} tasks came since the look before; the oldest of them may not be shown")
         if answer.gaps and not lacks:
-            say(lacks_of(answer.gaps, Style(answer.time, "local").time))
+            say(gaps_text(answer.gaps, Style(answer.time, "local").time))
         lacks = bool(answer.gaps)

@@ -7,13 +7,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ha_monitor.cli.answers import (
-    LEAST_ID,
+    MIN_ID_LENGTH,
     Answer,
-    Of,
+    ItemColumn,
     Style,
     add_flags,
-    answered,
-    of_result,
+    answer_of,
+    ask_and_show,
     output_of,
     terminal_width,
 )
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> ExitStatus:
         if options.name is not None and len(answer.items) == 1 and options.output in ("table", "wide"):
             _write_tasks(answer.items[0], options)
 
-    return answered(options, partial(_answer, options), named=options.name, below=below)
+    return ask_and_show(options, partial(_answer, options), named=options.name, below=below)
 
 
 def _write_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
@@ -90,7 +90,7 @@ def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
         output.row("No task that it had when it was lost is known.")
         return
     output.row(f"Of the {count} tasks that it had when it was lost:" if count > 1 else "Of the task that it had:")
-    header = [Column("  FATE", 0), Column("TASKS", 1, right=True), Column("FIRST", 2, LEAST_ID)]
+    header = [Column("  FATE", 0), Column("TASKS", 1, right=True), Column("FIRST", 2, MIN_ID_LENGTH)]
     rows: list[list[Cell]] = [[f"  {fate}", str(len(ids)), " ".join(ids[:SHOWN])] for fate, ids in fates]
     for row in laid_out(header, rows, output.shown, width=terminal_width(), legend=not options.no_legend):
         output.row(*row)
@@ -100,7 +100,7 @@ def _answer(options: argparse.Namespace, loaded: Loaded, reader: StoreReader) ->
     from ha_monitor.answers.workers import workers
 
     found = workers(reader, loaded.config, options.name, options.limit, reverse=options.reverse)
-    return of_result(found, ("worker", "workers"), COLUMNS, lambda one: str(one.entry.name))
+    return answer_of(found, ("worker", "workers"), COLUMNS, lambda one: str(one.entry.name))
 
 
 def _state(one: SeenWorker, style: Style) -> Cell:
@@ -128,15 +128,15 @@ def _clock(one: SeenWorker, _style: Style) -> Cell:
 
 
 COLUMNS = (
-    Of(Column("WORKER", 0, 20), lambda one, _style: one.entry.name),
-    Of(Column("STATE", 1), _state),
-    Of(Column("SEEN", 2), lambda one, style: style.time(style.now - one.entry.silent)),
-    Of(Column("ACTIVE", 3, right=True), _field("active")),
-    Of(Column("DONE/S", 4, right=True), lambda one, _style: per_second(one.rate)),
-    Of(Column("FAILED", 5, right=True), lambda one, _style: str(one.failed)),
-    Of(Column("PROCESSED", 9, right=True), _field("processed")),
-    Of(Column("STARTED", 6), lambda one, style: style.time(one.entry.online)),
-    Of(Column("SOFTWARE", 7), _software),
-    Of(Column("CLOCK", 8), _clock),
-    Of(Column("LOAD", 10), _load),
+    ItemColumn(Column("WORKER", 0, 20), lambda one, _style: one.entry.name),
+    ItemColumn(Column("STATE", 1), _state),
+    ItemColumn(Column("SEEN", 2), lambda one, style: style.time(style.now - one.entry.silent)),
+    ItemColumn(Column("ACTIVE", 3, right=True), _field("active")),
+    ItemColumn(Column("DONE/S", 4, right=True), lambda one, _style: per_second(one.rate)),
+    ItemColumn(Column("FAILED", 5, right=True), lambda one, _style: str(one.failed)),
+    ItemColumn(Column("PROCESSED", 9, right=True), _field("processed")),
+    ItemColumn(Column("STARTED", 6), lambda one, style: style.time(one.entry.online)),
+    ItemColumn(Column("SOFTWARE", 7), _software),
+    ItemColumn(Column("CLOCK", 8), _clock),
+    ItemColumn(Column("LOAD", 10), _load),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ha_monitor.answers.problems import counted
+from ha_monitor.answers.problems import count_text
 from ha_monitor.incidents.place import OF_ALL, PAGES
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.text.visible import visible
@@ -78,7 +78,7 @@ def headline(incidents: Sequence[Incident], now: float) -> dict[str, Any]:
     firing = [one for one in incidents if one.phase is Phase.FIRING]
     since = min((one.since for one in firing), default=None)
     return {
-        "text": counted(incidents),
+        "text": count_text(incidents),
         "since": None if since is None else _since(since, now),
         "urgent": any(one.severity is Severity.PAGE for one in firing),
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from ha_monitor.answers import errors, fleet, names, problems, queues, schedules, task, tasks, workers
-from ha_monitor.answers.problems import Wrong
+from ha_monitor.answers.problems import ProblemsAnswer
 from ha_monitor.answers.queues import WITHIN, Running
 from ha_monitor.answers.result import Result
 from ha_monitor.clock import Clock
@@ -60,7 +60,7 @@ class View:
         """
         found = candidates(text, self.queries, self.clock)
         known = [one for one in self.queries.tasks(found.ids) if one is not None]
-        return task.told_tasks(self.reader, self.config, known, with_tree=with_tree and len(known) == 1)
+        return task.task_stories(self.reader, self.config, known, with_tree=with_tree and len(known) == 1)
 
     def errors(
         self, times: Sequence[str] = (), limit: int = 50, *, sort: str = "last", reverse: bool = False
@@ -72,7 +72,7 @@ class View:
         """An error group (`KnownGroup`), by its id or the beginning of its id: no item if there is none, several if
         several begin so.
         """
-        return errors.named_errors(self.reader, errors.groups_meant(self.reader, text))
+        return errors.named_errors(self.reader, errors.group_ids_of(self.reader, text))
 
     def names(
         self,
@@ -126,7 +126,7 @@ class View:
         """A schedule (`SeenSchedule`), with its latest due times."""
         return schedules.schedule(self.reader, name)
 
-    def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> Wrong:
+    def problems(self, limit: int = 0, *, over: bool = False, reverse: bool = False) -> ProblemsAnswer:
         """What is wrong now (`Incident`); limit 0 for all."""
         return problems.problems(self.reader, self._workers.entries, limit, over=over, reverse=reverse)
 

@@ -107,7 +107,7 @@ def ask(
     monkeypatch.setenv("HA_MONITOR_NODE_ID", fleet.node_id)
     # On a busy machine the stream is older by now than what `queues` looks back to.
     monkeypatch.setattr("ha_monitor.query.queues.WINDOW", 3600.0)
-    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+    monkeypatch.setattr("ha_monitor.cli.completion.TIMEOUT", 60.0)
     return Asking(capsys)
 
 

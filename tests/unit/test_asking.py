@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from ha_monitor.cli.main import joined, main
-from ha_monitor.cli.tasks import Followed
+from ha_monitor.cli.tasks import ChangeFinder
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.events.catalogue import State
 from ha_monitor.store.queries import Gap, StoryEvent
@@ -430,7 +430,7 @@ def test_what_a_look_may_lack_is_said(call: Call, monkeypatch: pytest.MonkeyPatc
 
 def test_what_is_remembered_while_following_is_bounded() -> None:
     """Given ever more tasks, only the states of the latest are remembered, and those that are looked at always."""
-    followed = Followed()
+    followed = ChangeFinder()
     for start in range(0, 30_000, 200):
         some = [task(f"t{number}") for number in range(start + 199, start - 1, -1)]
         assert len(followed.changed(some, more=False)) == 200
@@ -509,7 +509,7 @@ def test_a_store_that_is_away(call: Call, monkeypatch: pytest.MonkeyPatch) -> No
 def test_values_for_a_shell(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given names, those that can be typed are offered as a filter takes them, and nothing if the store is away."""
     asked = serve(monkeypatch, task("a", name="shop.pay"), task("b", name="a,*b"), task("c", name="a\x1b"))
-    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+    monkeypatch.setattr("ha_monitor.cli.completion.TIMEOUT", 60.0)
 
     assert call("completion", "--values", "name")[:2] == (0, "a\\,\\*b\nshop.pay\n")
 
@@ -524,7 +524,7 @@ def test_values_for_a_shell(call: Call, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_queue_is_offered_by_its_name(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a queue that a Redis broker has only with priorities, its name is offered, once."""
     serve(monkeypatch, flows=dict.fromkeys(["mail\x06\x163", "mail\x06\x169", "celery"]))
-    monkeypatch.setattr("ha_monitor.cli.completion.GIVES_UP", 60.0)
+    monkeypatch.setattr("ha_monitor.cli.completion.TIMEOUT", 60.0)
 
     assert call("completion", "--values", "queue")[:2] == (0, "celery\nmail\n")
 

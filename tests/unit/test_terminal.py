@@ -31,7 +31,7 @@ from wcwidth import wcwidth
 from ha_monitor.check.findings import ok
 from ha_monitor.check.workers import assess_worker
 from ha_monitor.cli import check as cli_check
-from ha_monitor.cli.bug import Complaints, report_of_thread
+from ha_monitor.cli.bug import LibraryMessages, report_of_thread
 from ha_monitor.cli.main import build_parser, main
 from ha_monitor.config.schema import Config, LogFormat, LogLevel
 from ha_monitor.demo.demo import Demo
@@ -588,7 +588,7 @@ def test_what_a_library_complains_of_is_told_visibly(capsys: pytest.CaptureFixtu
     """Given a warning of a library with a hostile text and a password, it is one row without either."""
     record = logging.LogRecord("kombu", logging.WARNING, "x.py", 1, "%s redis://:hunter2@h/0", (HOSTILE,), None)
 
-    Complaints().handle(record)
+    LibraryMessages().handle(record)
 
     written = capsys.readouterr().err
     assert written.startswith("ha-monitor: kombu: a\\r\\n")
