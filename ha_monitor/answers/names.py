@@ -53,7 +53,7 @@ def names(
     wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
     matching = [name for name in known if any(one.matches(name) for one in wanted)]
     most = limit + 1 if limit else None
-    found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, most=most)
+    found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, limit=most)
     gaps = [*queries.gaps(since, until), *unknown_patterns("runs of the name", wanted, known)]
     if len(known) >= MOST_NAMES:
         gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were seen", 0, 0))

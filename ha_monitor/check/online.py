@@ -28,7 +28,7 @@ from ha_monitor.pipeline.stats import CONSUMING
 from ha_monitor.pipeline.store_risks import DROPPED_KEYS
 from ha_monitor.store.reader import StoreReader
 
-OLDEST_QUORUM = (3, 10)
+MIN_QUORUM_VERSION = (3, 10)
 """The oldest RabbitMQ with a message TTL for quorum queues."""
 LOSES_LAST_EVENTS_BEFORE = (3, 13)
 """The oldest RabbitMQ whose quorum queues keep the last events of a publisher that closes its connection at once
@@ -37,7 +37,7 @@ LOST_GOODBYES = (
     "; before 3.13 it may lose the goodbye of a worker that is stopped, which is then called lost: "
     'broker_transport_options = {"confirm_publish": True} in its application prevents that'
 )
-OLDEST_REDIS = (6, 0)
+MIN_REDIS_VERSION = (6, 0)
 
 
 def check_broker(config: Config) -> Iterator[Finding]:
@@ -74,8 +74,8 @@ def check_store(config: Config) -> Iterator[Finding]:
         if silence:
             yield ok("store", "Redis answers")
             yield warning("store", f"its version, memory, disk and replicas cannot be checked: {silence}")
-        elif version_of(version) < OLDEST_REDIS:
-            needed = ".".join(map(str, OLDEST_REDIS))
+        elif version_of(version) < MIN_REDIS_VERSION:
+            needed = ".".join(map(str, MIN_REDIS_VERSION))
             yield failed("store", f"Redis {version} is too old; {needed} is needed", lasting=True)
         else:
             yield ok("store", f"Redis {version} answers")
@@ -139,7 +139,7 @@ def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
     yield from _check_peers(config, state)
     known = f"{state.address}: {state.product} {state.version}"
     quorum = state.product == "RabbitMQ" and config.queue.type is QueueType.QUORUM
-    if quorum and version_of(state.version) < OLDEST_QUORUM:
+    if quorum and version_of(state.version) < MIN_QUORUM_VERSION:
         cure = "update it, or set queue.type = classic"
         yield failed("broker", f"{known}: quorum queues with a TTL need 3.10; {cure}", lasting=True)
     else:

@@ -9,7 +9,7 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.store.reader import StoreReader
 
-SHOWN = 20
+MAX_SHOWN = 20
 """Disagreements that are listed individually."""
 
 
@@ -29,7 +29,7 @@ def check_records(config: Config, clock: Clock, progress: Callable[[int, int], N
     if not found:
         yield ok("records", f"{agreement.records:,} records and {agreement.entries:,} entries of indexes agree")
         return
-    for one in found[:SHOWN]:
+    for one in found[:MAX_SHOWN]:
         yield failed("records", f"task {one.task_id} is {one.what}")
     count = f"{'more than ' if agreement.is_cut else ''}{len(found):,}"
     yield failed(

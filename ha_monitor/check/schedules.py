@@ -12,7 +12,7 @@ from ha_monitor.store.reader import StoreReader
 from ha_monitor.store.schedules import KnownSource
 
 _WHO = {Source.CONF: "the workers", Source.REDBEAT: "RedBeat"}
-_CURE = {
+_REMEDY = {
     Source.CONF: "schedules in the configuration are watched all the same (docs/schedules.md)",
     Source.REDBEAT: "correct redbeat.url and redbeat.prefix",
 }
@@ -40,7 +40,7 @@ def findings_of(
     """
     for source, known in sources.items():
         if known.problem:
-            who, cure = _WHO.get(source, source.value), _CURE.get(source, "")
+            who, cure = _WHO.get(source, source.value), _REMEDY.get(source, "")
             yield warning("schedules", f"{who} could not be asked for the schedule of beat: {known.problem}; {cure}")
     if judgements or sources:
         unclear = sum(bool(one.definition.problem or one.definition.differs) for one in judgements)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ha_monitor.check.findings import Finding, Severity, ok, warning
 from ha_monitor.cli.run import named
-from ha_monitor.config.load import NEEDED, Loaded, read, settings
+from ha_monitor.config.load import REQUIRED, Loaded, read, settings
 from ha_monitor.config.paths import OVERLAYS
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.text.terminal import standard_error, standard_output
@@ -72,7 +72,7 @@ def _findings(loaded: Loaded, options: argparse.Namespace) -> Iterator[Finding]:
     if config.result_backend.url:
         ResultBackend(config.result_backend)
     yield ok("configuration", f"valid; node_id {config.node_id}, queue {config.queue_name}, {len(handlers)} handlers")
-    yield ok("configuration", "; ".join(loaded.origin_of(key) for key in NEEDED))
+    yield ok("configuration", "; ".join(loaded.origin_of(key) for key in REQUIRED))
     for name in unrouted_channels(config.notify):
         yield warning("channel", f"{name}: no route leads to it, so it is told of nothing")
     if options.online:

@@ -27,7 +27,7 @@ from ha_monitor.errors import ConfigurationError
 PREFIX = "HA_MONITOR_"
 FILE_VARIABLE = "HA_MONITOR_CONFIG"
 CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
-NEEDED = ("broker.url", "store.url")
+REQUIRED = ("broker.url", "store.url")
 """The settings without which a command would use another broker or store than the instances do."""
 
 _PAIRS = (("username", "password"), ("tls_certificate", "tls_key"))
@@ -175,7 +175,7 @@ def _merge_credentials(
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError:
-            if (searchable or setting.dotted in NEEDED) and setting.variable not in environment:
+            if (searchable or setting.dotted in REQUIRED) and setting.variable not in environment:
                 hidden.append(setting)
             continue
         except (OSError, UnicodeDecodeError) as error:
@@ -323,10 +323,10 @@ def _check_together(config: Config, sources: Mapping[str, str], servers: Sequenc
         )
     waits = {"broker.connect_timeout": config.broker.connect_timeout, "store.timeout": config.store.timeout}
     for key, wait in waits.items():
-        if wait > config.store.longest_wait:
+        if wait > config.store.max_wait:
             source = sources.get(key) or sources.get("store.lease", "the configuration")
             raise ConfigurationError(
-                f"{source}: {key} = {wait:g}: expected at most {config.store.longest_wait:g}, which is 3/5 of "
+                f"{source}: {key} = {wait:g}: expected at most {config.store.max_wait:g}, which is 3/5 of "
                 f"store.lease ({config.store.lease:g}), or an instance that waits so long would lose its lease"
             )
     if (wrong := schedules.problem_in(config.schedules)) is not None:

@@ -159,7 +159,7 @@ class StoreSettings(Struct, forbid_unknown_fields=True, frozen=True):
         return self.lease / 5
 
     @property
-    def longest_wait(self) -> float:
+    def max_wait(self) -> float:
         """Seconds for which the loop may block. The latest renewal may be a tick old when blocking begins, and one more
         tick is left for the next renewal to arrive."""
         return round(self.lease - 2 * self.tick_every, 6)

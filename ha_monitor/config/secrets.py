@@ -14,9 +14,9 @@ from ha_monitor.text.visible import CUT_MARK
 _USER_INFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)(?P<user>[^/@\s:]*):(?P<password>[^/\s]*)@", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<key>[?&](?:\w*_)?password=)(?P<password>[^&\s;]*)", re.IGNORECASE)
 _SECRET_KEY = re.compile(r"password|passwd|secret|token", re.IGNORECASE)
-_LEAST_BEGINNING = 3
+_MIN_BEGINNING = 3
 """Characters. A shorter beginning of a password would mask the end of ordinary words."""
-_MOST_CUTS = 8
+_MAX_CUTS = 8
 """Places where a text was cut that are looked at, from its end."""
 _ASSIGNED = re.compile(rf"(?:{_SECRET_KEY.pattern})[^=:]{{0,10}}[=:]", re.IGNORECASE)
 
@@ -61,7 +61,7 @@ class Scrubber:
         for secret in self._secrets:
             text = text.replace(secret, HIDDEN)
         if CUT_MARK in text:
-            *before, last = text.rsplit(CUT_MARK, _MOST_CUTS)
+            *before, last = text.rsplit(CUT_MARK, _MAX_CUTS)
             text = CUT_MARK.join([*map(self._without_beginning, before), last])
         return mask_url(text)
 
@@ -70,7 +70,7 @@ class Scrubber:
         lengths = [
             length
             for secret in self._secrets
-            for length in range(_LEAST_BEGINNING, len(secret))
+            for length in range(_MIN_BEGINNING, len(secret))
             if text.endswith(secret[:length])
         ]
         return text[: len(text) - max(lengths)] + HIDDEN if lengths else text

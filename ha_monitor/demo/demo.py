@@ -18,9 +18,9 @@ from ha_monitor.demo import tasks
 from ha_monitor.demo.brokers import EXPIRES, clean_broker, prepare_broker
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.folder import demo_folder
+from ha_monitor.demo.merge_observer import MergeObserver
 from ha_monitor.demo.monitors import Monitors
 from ha_monitor.demo.pages import ensure_pages, start_pages
-from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.process import Child
 from ha_monitor.demo.producer import Producer
 from ha_monitor.demo.redis_server import start_redis
@@ -86,8 +86,8 @@ class Demo:
                     events=f"celeryev.{self._node_id}",
                     tasks=self._queue,
                 )
-            pieces = Pieces(url)
-            pieces.start()
+            observer = MergeObserver(url)
+            observer.start()
             self._screen.note(f"starting {self._plan.monitors} monitors and a Celery worker on {address_of(broker)}")
             environment = self.monitor_environment(broker, url)
             monitors = Monitors([str(number + 1) for number in range(self._plan.monitors)], environment, folder)
@@ -101,7 +101,7 @@ class Demo:
             self._screen.note(f"the pages are at {address}")
             producer = self._producer(broker, url)
             cleanup.callback(producer.stop)
-            summary = self._watch(monitors, producer, pieces, dealt_out=is_amqp(broker))
+            summary = self._watch(monitors, producer, observer, dealt_out=is_amqp(broker))
             if summary is not None:
                 self._screen.summary(summary)
             if summary is not None and self._plan.keeps_pages:
@@ -178,7 +178,9 @@ class Demo:
         if not self._wait(ready, READY_WITHIN) and not self._stopped:
             raise ServiceMissing(f"not ready within {READY_WITHIN:g} s: {', '.join(sorted(waiting))}")
 
-    def _watch(self, monitors: Monitors, producer: Producer, pieces: Pieces, *, dealt_out: bool) -> Summary | None:
+    def _watch(
+        self, monitors: Monitors, producer: Producer, observer: MergeObserver, *, dealt_out: bool
+    ) -> Summary | None:
         victim = monitors.names[1] if len(monitors.names) > 1 else None
         self._screen.note(f"sending {self._plan.tasks} tasks")
         producer.start()
@@ -200,7 +202,7 @@ class Demo:
             return None
         monitors.end()
         self._read(monitors)
-        sent, reached = len(producer.sent), pieces.reached()
+        sent, reached = len(producer.sent), observer.reached()
         run = Run(monitors.names, sent, outcomes, reached, dealt_out, victim, lines_before_kill)
         return summarise(run, self._lines)
 

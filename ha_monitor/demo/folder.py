@@ -25,20 +25,20 @@ def demo_folder() -> Iterator[Path]:
             fcntl.flock(file, fcntl.LOCK_EX)
             # Renamed only now, because otherwise another demo might find a lock file that nobody has locked yet.
             (folder / "unlocked").rename(folder / _LOCK)
-            remove_left(folder.parent)
+            remove_abandoned(folder.parent)
             yield folder
 
 
-def remove_left(parent: Path) -> None:
+def remove_abandoned(parent: Path) -> None:
     """Remove the folders that killed demos of this user have left. Never raises."""
     for folder in parent.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
             state = folder.lstat()
-            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and _is_left(folder / _LOCK):
+            if stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and _is_abandoned(folder / _LOCK):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_left(lock: Path) -> bool:
+def _is_abandoned(lock: Path) -> bool:
     """Whether nobody holds this lock.
 
     :raises OSError: if there is no lock file.

@@ -53,15 +53,15 @@ class Producer(threading.Thread):
     def stop(self) -> None:
         self._asked_to_stop.set()
 
-    def outcomes(self, timeout: float, keep_on: Callable[[], bool]) -> dict[str, str]:
+    def outcomes(self, timeout: float, may_continue: Callable[[], bool]) -> dict[str, str]:
         """The event that should announce each task's end, according to the result backend.
 
         :param timeout: seconds to wait for the next result, enough for a slow machine; then a dead worker is given up.
-        :param keep_on: called while waiting; False ends the wait.
+        :param may_continue: called while waiting; False ends the wait.
         """
         deadline = time.monotonic() + timeout
         known: dict[str, str] = {}
-        while len(known) < len(self.sent) and time.monotonic() < deadline and keep_on():
+        while len(known) < len(self.sent) and time.monotonic() < deadline and may_continue():
             for task_id in self.sent:
                 if task_id not in known and (state := self._backend.get_state(task_id)) in RESULT_TYPES:
                     known[task_id] = RESULT_TYPES[state]

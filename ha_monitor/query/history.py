@@ -11,7 +11,7 @@ from ha_monitor.store.queries import HistoryQueries, QueueQueries
 from ha_monitor.store.queue_flow import QueueFlow, base_of
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
-BRIEF = 300.0
+SPARKLINE_STEP = 300.0
 """Seconds per step where there is only room for the shape of an hour."""
 
 

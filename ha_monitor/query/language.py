@@ -35,7 +35,7 @@ _OPERATORS = {
     Kind.TIME: ("=",),
 }
 _FLAGS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
-_MOST_SHOWN = 80
+_MAX_SHOWN = 80
 
 
 class Pattern(NamedTuple):
@@ -176,17 +176,17 @@ def sortable() -> list[str]:
     return [name for name, field in FIELDS.items() if field.kind is not Kind.TIME]
 
 
-def field_named(name: str, told: Iterable[str] = FIELDS) -> Field:
+def field_named(name: str, known: Iterable[str] = FIELDS) -> Field:
     """The field with that name.
 
-    :param told: names of the fields that make sense here.
+    :param known: names of the fields that make sense here.
     :raises UsageError: that lists the fields, and suggests the nearest.
     """
     if (field := FIELDS.get(name)) is not None:
         return field
-    told = list(told)
-    meant = f"unknown field{did_you_mean(name, told, 0.4) or '.'}"
-    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(told)}")
+    known = list(known)
+    meant = f"unknown field{did_you_mean(name, known, 0.4) or '.'}"
+    raise UsageError(f"{_shown(name) or 'no name'}: {meant} The fields are {', '.join(known)}")
 
 
 def _condition(word: str, now: float) -> Condition:
@@ -273,4 +273,4 @@ def _example(field: Field) -> str:
 
 
 def _shown(text: str) -> str:
-    return visible(text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…")
+    return visible(text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…")

@@ -10,9 +10,9 @@ from ha_monitor.schedules.model import Source
 from ha_monitor.store.queries import TaskQueries
 from ha_monitor.store.schedules import KeptSchedules
 
-LOOKED_AT = 60
+TASKS_PER_NAME = 60
 """Newest tasks of a name that are examined."""
-AT_ONCE = 100
+NAMES_AT_ONCE = 100
 """Names that are examined at once."""
 
 
@@ -26,9 +26,9 @@ def learned_in(queries: TaskQueries, kept: KeptSchedules, matches: Callable[[str
     found: list[Learned | None] = list(habits)
     known.update(one.task for one in habits if one is not None)
     names = [name for name in sorted(queries.names()) if name not in known and matches(name)]
-    for first in range(0, len(names), AT_ONCE):
-        some = names[first : first + AT_ONCE]
-        for name, ids in zip(some, queries.newest_of(some, LOOKED_AT), strict=True):
+    for first in range(0, len(names), NAMES_AT_ONCE):
+        some = names[first : first + NAMES_AT_ONCE]
+        for name, ids in zip(some, queries.newest_of(some, TASKS_PER_NAME), strict=True):
             if len(ids) >= LEAST_RUNS:
                 runs = [run_of(task) for task in queries.tasks(ids) if task is not None]
                 found.append(learn(name, runs))

@@ -20,11 +20,11 @@ from ha_monitor.store.results import WorkerState
 from ha_monitor.text.times import short_duration
 
 HOUR = 3600.0
-OLD = 60.0
+STALE_AFTER = 60.0
 """Seconds after which a judgement counts as old: there should be one every five seconds."""
 
 
-class Listed(IncidentReader, IncidentList, Protocol):
+class IncidentListReader(IncidentReader, IncidentList, Protocol):
     """What is stored about incidents, for readers."""
 
 
@@ -32,7 +32,7 @@ class ProblemReader(Reader, Protocol):
     """A connection to the store, with the incidents for readers."""
 
     @property
-    def incidents(self) -> Listed: ...
+    def incidents(self) -> IncidentListReader: ...
 
 
 class Problems(NamedTuple):
@@ -68,10 +68,10 @@ def problems(reader: ProblemReader, workers: Sequence[WorkerEntry], now: float) 
     if not consuming:
         said = "no instance of the monitor runs" if not alive else "no instance of the monitor consumes Celery's events"
         incidents = [
-            _instead(f"{said}: nobody can see problems", judged or _last_sign(entries, now), now),
+            _no_instance_incident(f"{said}: nobody can see problems", judged or _last_seen(entries, now), now),
             *incidents,
         ]
-    is_judged = bool(consuming) and judged is not None and now - judged <= OLD
+    is_judged = bool(consuming) and judged is not None and now - judged <= STALE_AFTER
     if not is_judged:
         gaps.append(_unjudged(judged))
     lag = max((one.lag for one in consuming), default=0.0)
@@ -109,11 +109,11 @@ def judged_at(entries: Sequence[InstanceEntry]) -> float | None:
     return max((float(at) for at in found if isinstance(at, int | float) and at > 0), default=None)
 
 
-def _last_sign(entries: Sequence[InstanceEntry], now: float) -> float:
+def _last_seen(entries: Sequence[InstanceEntry], now: float) -> float:
     return now - min((one.silent for one in entries), default=0.0)
 
 
-def _instead(summary: str, since: float, now: float) -> Incident:
+def _no_instance_incident(summary: str, since: float, now: float) -> Incident:
     """The incident that no instance could write."""
     return Incident(
         *("nobody-looks", "monitor", "looking", Severity.PAGE, Phase.FIRING, since, now, summary), command=STATUS

@@ -66,45 +66,47 @@ class Search:
         """
         until = self._clock.monotonic() + self._time_limit
         now = self._queries.now()
-        kept = _Kept(asked, now, limit, order)
+        matches = _Matches(asked, now, limit, order)
         gaps: list[Gap] = []
         searched: list[str] = []
-        for source in sources_for(asked, self._queries, now, by_age=kept.may_stop):
+        for source in sources_for(asked, self._queries, now, by_age=matches.may_stop):
             if not self._keeps_open and isinstance(source, Open):
                 gaps.append(Gap("open tasks: they are not kept, since stuck.enabled is false", 0, 0))
                 break
             searched.append(source.about)
-            stopped = self._search(source, kept, until)
+            stopped = self._search(source, matches, until)
             # Gaps older than everything that is listed do not matter.
-            gaps += [gap for gap in source.lacks() if not (gap.until and kept.is_enough(gap.until))]
+            gaps += [gap for gap in source.gaps() if not (gap.until and matches.is_enough(gap.until))]
             if stopped:
-                gaps.append(Gap(f"{source.about}: only {kept.seen:,} looked at within {self._time_limit:g} s", 0, 0))
-            if stopped or source.floor == NOTHING_ELSE or kept.is_enough(source.floor):
+                gaps.append(Gap(f"{source.about}: only {matches.seen:,} looked at within {self._time_limit:g} s", 0, 0))
+            if stopped or source.floor == NOTHING_ELSE or matches.is_enough(source.floor):
                 break
-        if kept.shrunk:
-            tasks_of = "task" if kept.shrunk == 1 else "tasks"
-            gaps.append(Gap(f"{kept.shrunk:,} {tasks_of} whose {DETAILS} are no longer kept (store.detail_ttl)", 0, 0))
-        tasks = kept.first()
+        if matches.shrunk:
+            tasks_of = "task" if matches.shrunk == 1 else "tasks"
+            gaps.append(
+                Gap(f"{matches.shrunk:,} {tasks_of} whose {DETAILS} are no longer kept (store.detail_ttl)", 0, 0)
+            )
+        tasks = matches.first()
         more = limit > 0 and len(tasks) > limit
         tasks = tasks[:limit] if limit else tasks
         lost = self._queries.gaps(_touched(asked, tasks), asked.until if asked.until is not None else now)
         return Found(now, tasks, more, ", ".join(searched) or "nothing, since no task has that name", [*lost, *gaps])
 
-    def _search(self, source: Source, kept: _Kept, until: float) -> bool:
+    def _search(self, source: Source, matches: _Matches, until: float) -> bool:
         """Read a source as far as needed. Returns whether the time limit stopped it."""
         for page in source.pages():
-            self._read(page, kept)
-            if kept.is_enough(page.bound):
+            self._read(page, matches)
+            if matches.is_enough(page.bound):
                 return False
             if self._clock.monotonic() > until:
                 return True
         return False
 
-    def _read(self, page: Page, kept: _Kept) -> None:
-        new = kept.unseen(page.ids)
-        read = self._queries.tasks([one for one in new if one not in page.known], kept.texts)
+    def _read(self, page: Page, matches: _Matches) -> None:
+        new = matches.unseen(page.ids)
+        read = self._queries.tasks([one for one in new if one not in page.known], matches.texts)
         known = [page.known[one] for one in new if one in page.known]
-        kept.add([task for task in (*known, *read) if task is not None])
+        matches.add([task for task in (*known, *read) if task is not None])
 
 
 def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
@@ -114,7 +116,7 @@ def _touched(asked: Filter, tasks: Sequence[KeptTask]) -> float:
     return min((first_heard(task) for task in tasks), default=0.0)
 
 
-class _Kept:
+class _Matches:
     """The first tasks found so far."""
 
     def __init__(self, asked: Filter, now: float, limit: int, order: Order) -> None:

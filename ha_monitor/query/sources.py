@@ -23,16 +23,16 @@ from ha_monitor.store.queries import (
 
 PAGE = 1000
 """Ids per page."""
-FIRST_NAMES, MOST_AT_ONCE = 10, 100
+FIRST_NAMES, MAX_NAMES_AT_ONCE = 10, 100
 """Names whose tasks are read at once, initially and at most."""
 FIRST_TASKS = 60
 """Tasks that are read after the first of each name, divided among the names; at least one per name."""
-DISORDER = 1.0
+MAX_DISORDER = 1.0
 """Seconds by which a task may be newer than the one before it in the list of a name, because instances merge
 concurrently."""
 UNKNOWN = float("inf")
 """A time that is not known, because a record has expired: anything may be older."""
-MOST_WAITING = 100_000
+MAX_WAITING = 100_000
 NOTHING_ELSE = float("-inf")
 NOTHING_KNOWN: Mapping[str, KeptTask | None] = {}
 
@@ -48,7 +48,7 @@ class Page(NamedTuple):
 
 
 class Source(Protocol):
-    """An index, or a part of it. Once the pages have been read, `lacks` says what they may lack."""
+    """An index, or a part of it. Once the pages have been read, `gaps` says what they may lack."""
 
     about: str
     """What it contains, for people: `all open tasks`."""
@@ -65,17 +65,17 @@ class Source(Protocol):
         :raises StoreUnavailable: as the port does.
         """
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         """The parts of it that are not kept."""
 
 
-class _Plain:
+class _WithoutFloor:
     """A source that says nothing about the sources after it."""
 
     floor: float | None = None
 
 
-class ById(_Plain):
+class ById(_WithoutFloor):
     """Tasks whose ids the question names."""
 
     def __init__(self, ids: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class ById(_Plain):
         for start in range(0, len(self._ids), PAGE):
             yield Page(self._ids[start : start + PAGE])
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         return []
 
 
@@ -106,11 +106,11 @@ class OfGroups:
     def pages(self) -> Iterator[Page]:
         yield Page([task.task_id for group in self._groups for task in group.tasks])
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         return [Gap(f"tasks of the group of errors {one}, of which nothing is known", 0, 0) for one in self._unknown]
 
 
-class OfTrees(_Plain):
+class OfTrees(_WithoutFloor):
     """The tasks of trees, by their roots."""
 
     def __init__(self, queries: TaskQueries, roots: Sequence[str], parents: Sequence[str] = ()) -> None:
@@ -128,13 +128,13 @@ class OfTrees(_Plain):
                 self._full.append(root)
             yield Page([root, *children])
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         full = [f"tasks of the root {root} beyond the newest {MOST_CHILDREN}" for root in self._full]
         lost = [f"children of {one}, if that is no root: its own root is not known" for one in self._parents]
         return [Gap(what, 0, 0) for what in (*full, *lost)]
 
 
-class EndedBadly(_Plain):
+class EndedBadly(_WithoutFloor):
     """Tasks that failed, were rejected or revoked."""
 
     def __init__(self, queries: TaskQueries, since: float | None, until: float | None) -> None:
@@ -157,13 +157,13 @@ class EndedBadly(_Plain):
             if len(found) < PAGE:
                 return
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         if self._seen < MOST_ENDED:
             return []
         return [Gap(f"failures, rejections and revocations beyond the newest {MOST_ENDED}", 0, self._oldest)]
 
 
-class Open(_Plain):
+class Open(_WithoutFloor):
     """Tasks that are not finished."""
 
     def __init__(self, queries: TaskQueries, until: float | None, *, running: bool, by_age: bool) -> None:
@@ -185,11 +185,11 @@ class Open(_Plain):
         for ids, bound in self._queries.newest_open(self._until, running=self._running):
             yield Page(ids, bound)
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         return []
 
 
-class Waiting(_Plain):
+class Waiting(_WithoutFloor):
     """Tasks that wait in queues."""
 
     def __init__(self, queries: TaskQueries, queues: Sequence[str]) -> None:
@@ -200,14 +200,14 @@ class Waiting(_Plain):
 
     def pages(self) -> Iterator[Page]:
         for queue in self._queues:
-            waiting = self._queries.waiting(queue, MOST_WAITING)
-            if len(waiting) >= MOST_WAITING:
+            waiting = self._queries.waiting(queue, MAX_WAITING)
+            if len(waiting) >= MAX_WAITING:
                 self._full.append(queue)
             for start in range(0, len(waiting), PAGE):
                 yield Page([task_id for task_id, _ in waiting[start : start + PAGE]])
 
-    def lacks(self) -> list[Gap]:
-        return [Gap(f"tasks in {queue} beyond the {MOST_WAITING} that wait longest", 0, 0) for queue in self._full]
+    def gaps(self) -> list[Gap]:
+        return [Gap(f"tasks in {queue} beyond the {MAX_WAITING} that wait longest", 0, 0) for queue in self._full]
 
 
 class ByName:
@@ -241,7 +241,7 @@ class ByName:
 
     def _bound(self) -> float:
         """The latest first event that a task that was not read may have."""
-        return -self._left[0][0] + DISORDER
+        return -self._left[0][0] + MAX_DISORDER
 
     def pages(self) -> Iterator[Page]:
         heads = {
@@ -265,7 +265,7 @@ class ByName:
                 found += [task_id for piece in pieces for task_id in piece]
             known = {task_id: self._known.pop(task_id) for task_id in found if task_id in self._known}
             yield Page(found, self._bound() if self._left else None, known)
-            names = min(2 * names, MOST_AT_ONCE)
+            names = min(2 * names, MAX_NAMES_AT_ONCE)
 
     def _note(self, read: Sequence[tuple[float, str, int]], ids: Mapping[str, list[str]], count: int) -> None:
         """Note that some names were read further.
@@ -285,7 +285,7 @@ class ByName:
             elif len(piece) == count:
                 heappush(self._left, (-at, name, offset + len(piece)))
 
-    def lacks(self) -> list[Gap]:
+    def gaps(self) -> list[Gap]:
         """What came before the oldest tasks that are kept."""
         return [*self._older(), *self._other_names()]
 

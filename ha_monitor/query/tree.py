@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ha_monitor.query.fields import OPEN, first_heard
 from ha_monitor.store.queries import KeptTask
 
-MOST_NODES = 1000
+MAX_NODES = 1000
 """In a larger tree, tasks of one name under one parent are shown as one."""
 
 
@@ -84,7 +84,7 @@ def branches(tree: Tree) -> list[Branch]:
     children: dict[str | None, list[KeptTask]] = {}
     for name, parent in tree.parents.items():
         children.setdefault(parent, []).append(tree.tasks[name])
-    folds = len(tree.tasks) > MOST_NODES
+    folds = len(tree.tasks) > MAX_NODES
     rows: list[Branch] = []
     todo = [(0, group) for group in reversed(_groups(children.get(None, []), folds=folds))]
     while todo:

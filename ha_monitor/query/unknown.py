@@ -12,7 +12,7 @@ from ha_monitor.store.queries import Gap, Queries
 from ha_monitor.store.queue_flow import base_of
 from ha_monitor.text.suggestions import similar
 
-_MOST_NEAR = 3
+_MAX_SIMILAR = 3
 _KNOWN: dict[str, Callable[[Queries], Iterable[str]]] = {
     "name": lambda queries: queries.names(),
     "queue": lambda queries: [base_of(one.name) for one in queries.known_queues()],
@@ -44,6 +44,6 @@ def unknown_patterns(of: str, patterns: Iterable[Pattern], known: Iterable[str])
     for pattern in patterns:
         text = "*".join(pattern.parts)
         if text.strip("*") and not any(map(pattern.matches, texts)):
-            found = ", ".join(similar(text, texts, _MOST_NEAR))
+            found = ", ".join(similar(text, texts, _MAX_SIMILAR))
             nearest = f" (near it: {found})" if found else ""
             yield Gap(f"{of} {text}, which is not known{nearest}", 0, 0)

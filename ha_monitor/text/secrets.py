@@ -18,15 +18,15 @@ from ha_monitor.text.ordinary import ENDS, is_ordinary, is_place_or_error, is_re
 from ha_monitor.text.shapes import SHAPES, Shape, is_given_to
 from ha_monitor.text.values import Effort, Exhausted, Values
 
-SHORTEST = 3
+MIN_LENGTH = 3
 """Characters that a text with a secret has at least: the key, a separator, and the secret. Many tasks have no keyword
 arguments, which is `{}`.
 """
-MOST = 150
+MAX_SECRETS = 150
 """Secrets of a kind that are redacted individually; everything after the last of them is redacted as a whole."""
-LOOK = 100
+CANDIDATE_COST = 100
 """Cost of a candidate in characters, in addition to those that are read to find its end."""
-WHOLE_WORD = 4
+MAX_WHOLE_WORD = 4
 """Letters. A part of a key's name with at most this many letters matches only whole words."""
 OTHER_WORDS = {"token": "(?!iz)", "secret": "(?!ar[iy])"}
 """What must not follow a part, because it makes another word of it: `tokenizer`, `secretary`."""
@@ -50,7 +50,7 @@ class SecretFinder:
         self._parts = frozenset(parts)
         words = {_PRIVATE_KEY, *parts}.union(*(shape.words for shape in SHAPES))
         self._words = AhoCorasick(sorted(words), implementation=Implementation.DFA, store_patterns=True)
-        self._whole = tuple(part for part in parts if sum(map(str.isalpha, part)) <= WHOLE_WORD)
+        self._whole = tuple(part for part in parts if sum(map(str.isalpha, part)) <= MAX_WHOLE_WORD)
         self._inner = tuple(part for part in parts if part not in self._whole)
         key = _one_of(self._inner, self._whole)
         # {'name': 'password', 'value': …} and name="password" value=…; in YAML, the value is on the next line
@@ -90,7 +90,7 @@ class SecretFinder:
         :param effort: a budget shared by several texts. Once it is used up, a text that may contain a secret is
             redacted as a whole.
         """
-        if len(text) < SHORTEST:
+        if len(text) < MIN_LENGTH:
             return text
         lower = lowered(text)
         found = self._words.find_matches_as_strings(lower, overlapping=True)
@@ -132,11 +132,11 @@ class SecretFinder:
     def _assigned(self, text: str, lower: str, values: Values, effort: Effort) -> Iterator[Span]:
         effort.left -= len(lower)
         position = 0
-        for _ in range(MOST):
+        for _ in range(MAX_SECRETS):
             match = self._assignment.search(lower, position)
             if match is None:
                 return
-            effort.left -= LOOK
+            effort.left -= CANDIDATE_COST
             key, position = match.span()
             if match.start("value") < 0 or not self._counts(text, lower, key):
                 continue
@@ -157,11 +157,11 @@ class SecretFinder:
     def _paired(self, lower: str, values: Values, effort: Effort) -> Iterator[Span]:
         effort.left -= len(lower)
         position = 0
-        for _ in range(MOST):
+        for _ in range(MAX_SECRETS):
             match = _PAIR.search(lower, position)
             if match is None:
                 return
-            effort.left -= LOOK
+            effort.left -= CANDIDATE_COST
             try:
                 end = values.in_list(match.end())
             except Exhausted:
@@ -234,10 +234,10 @@ def _found(
     effort.left -= len(lower)
     end = 0
     for count, match in enumerate(expression.finditer(lower)):
-        if count == MOST:
+        if count == MAX_SECRETS:
             yield end, len(lower)
             return
-        effort.left -= LOOK
+        effort.left -= CANDIDATE_COST
         start, end = match.span("hidden")
         if accept(match):
             yield start, end

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ha_monitor.text.grammar import HEADER, NO_FRAME, STRING, WORD
 
-FAR = 300
+MAX_DISTANCE = 300
 """Maximum characters between the name of a command and its option."""
 
 
@@ -123,7 +123,7 @@ SHAPES = (
 def is_given_to(lower: str, shape: Shape, start: int) -> bool:
     """Whether the option that begins there belongs to a command of the shape."""
     for word in shape.words:
-        name = lower.rfind(word, max(0, start - FAR), start)
+        name = lower.rfind(word, max(0, start - MAX_DISTANCE), start)
         if name >= 0 and _END_OF_COMMAND.search(lower, name, start) is None:
             return True
     return False

@@ -9,7 +9,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 6048
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d|w)", re.ASCII)
 _PLAIN = re.compile(r"\d{1,12}(?:\.\d{1,6})?", re.ASCII)
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})(?::(\d{2}))?", re.ASCII)
-_LONGEST = 36500 * 86400.0
+_MAX_DURATION = 36500 * 86400.0
 EXPECTED_DURATION = "expected a duration such as 90s, 5m, 2h, 3d or 1h30m"
 EXPECTED_TIME = "expected a time such as -1h, 02:00, 2026-11-25, '2026-11-25 02:00', 2026-11-25T02:00:00Z or now"
 
@@ -26,7 +26,7 @@ def parse_duration(text: str) -> float:
         if not parts or "".join(number + unit for number, unit in parts) != text:
             raise ValueError(EXPECTED_DURATION)
         seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if seconds > _LONGEST:
+    if seconds > _MAX_DURATION:
         raise ValueError("expected a duration of at most 100 years")
     return seconds
 
@@ -43,7 +43,7 @@ def parse_time(text: str, now: float, zone: tzinfo | None = None) -> float:
     except (ValueError, OverflowError, OSError):
         raise ValueError(EXPECTED_TIME) from None
     # A day earlier or later must be a valid time, too, in any zone.
-    if abs(found - now) > _LONGEST:
+    if abs(found - now) > _MAX_DURATION:
         raise ValueError("expected a time within 100 years")
     return found
 

@@ -12,7 +12,7 @@ from functools import cache
 
 from ha_monitor.text.grammar import NO_NEXT_LINE, item, value
 
-MOST_READ = 3
+MAX_READS = 3
 """How many times the length of a text is read, at most, in search of ends that may not exist."""
 
 
@@ -35,11 +35,11 @@ class Values:
     def __init__(self, lower: str) -> None:
         """:param lower: the text in lower case."""
         self._lower = lower
-        self._most = MOST_READ * len(lower)
+        self._most = MAX_READS * len(lower)
         self.read = 0
         """Characters that have been read so far, and may have to be read again."""
         marks = lower.count("'") + lower.count('"')
-        self._value, self._item = _expressions(_FAR if marks < MANY_MARKS else _NEAR)
+        self._value, self._item = _expressions(_LONG_LOOKAHEAD if marks < MANY_MARKS else _SHORT_LOOKAHEAD)
         self._limit = 0
 
     def behind_key(self, start: int) -> int | None:
@@ -76,7 +76,7 @@ class Values:
 
 MANY_MARKS = 800
 # In a text with very many quotation marks, looking far ahead at each would take too long.
-_FAR, _NEAR = 40, 8
+_LONG_LOOKAHEAD, _SHORT_LOOKAHEAD = 40, 8
 
 
 @cache

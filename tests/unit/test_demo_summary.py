@@ -16,8 +16,8 @@ from ha_monitor.config.load import load
 from ha_monitor.config.schema import Config
 from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.environment import clean, monitor_environment
+from ha_monitor.demo.merge_observer import MergeObserver
 from ha_monitor.demo.pages import LOG, ensure_pages
-from ha_monitor.demo.pieces import Pieces
 from ha_monitor.demo.process import Child
 from ha_monitor.demo.redis_server import start_redis
 from ha_monitor.demo.show import Screen, about
@@ -161,7 +161,7 @@ TASK = b"0e5f4f43-74ec-4d2c-8d3a-3f4d23ab7d5c"
 
 def test_pieces_are_known_by_the_connection_of_the_instance() -> None:
     """Given calls of two instances, one of which restarts, a piece belongs to the one that introduced itself there."""
-    pieces = Pieces.__new__(Pieces)
+    pieces = MergeObserver.__new__(MergeObserver)
     pieces._instances, pieces._reached = {}, {}
     for port, name in ((1, b"1"), (2, b"2"), (3, b"2")):
         pieces.note(CALL % (port, rb'"{\"instance\": \"' + name + rb'\", \"host\": \"h\"}"'))
@@ -206,7 +206,7 @@ def test_the_monitors_of_the_demo_are_configured_as_the_rules_demand() -> None:
 
     config = load(None, demo.monitor_environment("redis://127.0.0.1:1/0", "redis://127.0.0.1:1"))
 
-    assert max(config.broker.connect_timeout, config.store.timeout) <= config.store.longest_wait
+    assert max(config.broker.connect_timeout, config.store.timeout) <= config.store.max_wait
 
 
 def test_a_missing_redis_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

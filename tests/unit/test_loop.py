@@ -416,7 +416,7 @@ def test_the_broker_is_not_tried_all_the_time_and_the_lease_is_kept(amqp: Bed) -
 # --- handlers ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("takes", "lost"), [(OWN_CONFIG.store.longest_wait, False), (LEASE - 0.1, True)])
+@pytest.mark.parametrize(("takes", "lost"), [(OWN_CONFIG.store.max_wait, False), (LEASE - 0.1, True)])
 def test_an_attempt_to_connect_costs_no_lease(amqp: Bed, takes: float, lost: bool) -> None:
     """Given a broker that does not answer, no thread to connect in, and attempts that each take as long as the
     configuration allows, nobody takes the outbox over, however long ago the latest tick was; given ones that take

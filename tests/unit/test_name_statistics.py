@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from ha_monitor.query.statistics import AT_ONCE, DAY, Compared, compared
+from ha_monitor.query.statistics import DAY, NAMES_AT_ONCE, Compared, compared
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import KEPT, Durations, NameStatistic
@@ -55,10 +55,10 @@ def test_the_day_before_is_read_of_names_that_are_shown() -> None:
 
     def ask(most: int | None, *, reverse: bool = False) -> tuple[list[str], list[tuple[int, float]]]:
         queries = Recorded(runs)
-        found = compared(queries, names, now, now + 60, sort=lambda one: one.runs, reverse=reverse, most=most)
+        found = compared(queries, names, now, now + 60, sort=lambda one: one.runs, reverse=reverse, limit=most)
         return names_of(found), queries.asked
 
-    of_now = [*[(AT_ONCE, now)] * 5, (2, now)]
+    of_now = [*[(NAMES_AT_ONCE, now)] * 5, (2, now)]
     assert ask(3) == (["n0498", "n0499", "n0496"], [*of_now, (3, before)])
     assert ask(2, reverse=True) == (["only-before", "n0000"], [*of_now, (4, before)])
     everything, asked = ask(None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ha_monitor.answers.names import SORTS
-from ha_monitor.query.history import BRIEF, HOUR, bounds_of, names_over
+from ha_monitor.query.history import HOUR, SPARKLINE_STEP, bounds_of, names_over
 from ha_monitor.query.statistics import Compared
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.web.charts import sparkline
@@ -28,7 +28,7 @@ def page(view: View, asked: Parameters) -> Page:
     found = view.names(pattern, asked.times, asked.count(), sort=sort, reverse=reverse)
     words = ["names", *([pattern] if pattern else []), *flags(asked), *(["--sort", sort] if sort != "failed" else [])]
     values = {
-        "names": rows(view, found.items, bounds_of(found.time, HOUR, BRIEF)),
+        "names": rows(view, found.items, bounds_of(found.time, HOUR, SPARKLINE_STEP)),
         "more": found.more,
         "sort": sort,
         "sorts": list(SORTS),

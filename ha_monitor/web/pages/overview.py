@@ -8,7 +8,7 @@ from typing import Any
 from ha_monitor.answers.queues import Running
 from ha_monitor.answers.result import Result
 from ha_monitor.query.groups import groups_in
-from ha_monitor.query.history import BRIEF, DAY, HOUR, bounds_of
+from ha_monitor.query.history import DAY, HOUR, SPARKLINE_STEP, bounds_of
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.queries import Gap
@@ -33,7 +33,7 @@ def page(view: View, _asked: Parameters) -> Page:
     """The overview."""
     wrong = view.problems()
     now = wrong.result.time
-    bounds = bounds_of(now, HOUR, BRIEF)
+    bounds = bounds_of(now, HOUR, SPARKLINE_STEP)
     of_queues = view.queues()
     of_names = view.names(limit=NAMES)
     fleet = view.fleet()

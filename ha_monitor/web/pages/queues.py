@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ha_monitor.answers.queues import SORTS, WITHIN, OneQueue
-from ha_monitor.query.history import BRIEF, HOUR, bounds_of, queues_over
+from ha_monitor.query.history import HOUR, SPARKLINE_STEP, bounds_of, queues_over
 from ha_monitor.query.queues import Outlook
 from ha_monitor.web.charts import sparkline
 from ha_monitor.web.page import Page
@@ -28,7 +28,7 @@ def page(view: View, asked: Parameters) -> Page:
     if within != WITHIN:
         words += ["--within", asked.text("within")]
     values = {
-        "queues": rows(view, found.items, found.time, bounds_of(found.time, HOUR, BRIEF), within),
+        "queues": rows(view, found.items, found.time, bounds_of(found.time, HOUR, SPARKLINE_STEP), within),
         "more": found.more,
         "sort": sort,
         "sorts": list(SORTS),

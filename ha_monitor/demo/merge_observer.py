@@ -17,7 +17,7 @@ _INSTANCE = re.compile(rb'\\"instance\\": ?\\"([^"\\]+)')
 _TASK_ID = re.compile(rb"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
-class Pieces(threading.Thread):
+class MergeObserver(threading.Thread):
     """A thread that listens until Redis ends."""
 
     def __init__(self, url: str) -> None:
