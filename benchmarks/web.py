@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from benchmarks.asking import NODE, fill
 from benchmarks.bed import Measured, Services
 from benchmarks.table import Row
-from ha_monitor.web.nouns import NOUNS
+from ha_monitor.web.endpoints import ENDPOINTS
 from ha_monitor.web.routes import PAGES
 from tests.support.process import free_port, wait_until
 from tests.support.web import get
@@ -38,7 +38,7 @@ def run(services: Services) -> list[Row]:
     with Measured(["-m", "ha_monitor", "web", "--listen", f"127.0.0.1:{port}"], environment) as web:
         wait_until(lambda: answers(port), 30, "the pages")
         paths = [f"/{noun}" for noun in PAGES]
-        data = [f"/api/v1/{noun.name}" for noun in NOUNS if not noun.takes_name]
+        data = [f"/api/v1/{endpoint.name}" for endpoint in ENDPOINTS if not endpoint.takes_name]
         rows = [alone(port, path, tasks) for path in [*paths, *data]]
         began, before = time.monotonic(), web.cpu()
         first_bytes, answered, unchanged = asyncio.run(browse(port, paths, SECONDS))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple
 
-from ha_monitor.web.shown import count, duration
+from ha_monitor.web.formatting import count, duration
 
 WIDTH, HEIGHT = 110.0, 20.0
 """Size of a sparkline."""
@@ -18,7 +18,7 @@ PANEL, GAP, TOP = 84, 34, 20
 """Heights in a chart, in pixels."""
 Values = Sequence[float | None]
 _TICKS = (300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_MOST_TICKS = 6
+_MAX_TICKS = 6
 _DURATIONS = (
     *(base * 10**power for power in range(-3, 1) for base in (1, 2, 5)),
     *(10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400),
@@ -139,7 +139,7 @@ def _nice(most: float, *, is_duration: bool) -> float:
 
 def _times(bounds: Sequence[float]) -> list[tuple[str, str]]:
     first, last = bounds[0], bounds[-1]
-    every = next((one for one in _TICKS if (last - first) / one <= _MOST_TICKS), 86400)
+    every = next((one for one in _TICKS if (last - first) / one <= _MAX_TICKS), 86400)
     start = int(first // every + 1) * every
     form = "%H:%M" if every < 86400 and last - first <= 90000 else "%a %H:%M"
     found = []

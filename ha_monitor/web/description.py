@@ -10,7 +10,7 @@ import msgspec
 from ha_monitor.incidents.address import NAME_PARAMETER
 from ha_monitor.query.items import Document
 from ha_monitor.version import __version__
-from ha_monitor.web.nouns import NOUNS, TAIL, Noun
+from ha_monitor.web.endpoints import ENDPOINTS, TAIL, Endpoint
 from ha_monitor.web.parameters import MAX_VALUE, Kind, Parameter
 
 REF = "#/components/schemas/{name}"
@@ -27,8 +27,8 @@ def description(server: str) -> dict[str, Any]:
 
     :param server: the path below which the interface is served.
     """
-    whole = [noun for noun in (*NOUNS, TAIL) if _is_whole(noun)]
-    types = {noun.item for noun in (*NOUNS, TAIL)} | {Document}
+    whole = [endpoint for endpoint in (*ENDPOINTS, TAIL) if _is_whole(endpoint)]
+    types = {endpoint.item for endpoint in (*ENDPOINTS, TAIL)} | {Document}
     _, schemas = msgspec.json.schema_components(sorted(types, key=lambda one: one.__name__), ref_template=REF)
     del schemas["Document"]["properties"]["items"]["items"]
     schemas["Error"] = {
@@ -45,32 +45,32 @@ def description(server: str) -> dict[str, Any]:
             "only. Times are in ISO 8601, UTC; durations in seconds; what is not known is null.",
         },
         "servers": [{"url": server}],
-        "paths": dict(_path(noun, is_whole=noun in whole) for noun in (*NOUNS, TAIL)),
+        "paths": dict(_path(endpoint, is_whole=endpoint in whole) for endpoint in (*ENDPOINTS, TAIL)),
         "components": {"schemas": schemas},
     }
 
 
-def _is_whole(noun: Noun) -> bool:
+def _is_whole(endpoint: Endpoint) -> bool:
     """Whether the item is the whole answer."""
-    return noun is TAIL or noun.name == "monitor"
+    return endpoint is TAIL or endpoint.name == "monitor"
 
 
-def _path(noun: Noun, *, is_whole: bool) -> tuple[str, dict[str, Any]]:
-    item = {"$ref": REF.format(name=noun.item.__name__)}
+def _path(endpoint: Endpoint, *, is_whole: bool) -> tuple[str, dict[str, Any]]:
+    item = {"$ref": REF.format(name=endpoint.item.__name__)}
     listed = {"type": "object", "properties": {"items": {"type": "array", "items": item}}}
     schema = item if is_whole else {"allOf": [{"$ref": REF.format(name="Document")}, listed]}
-    parameters = [*([_name_of(noun)] if noun.takes_name else []), *map(_parameter, noun.parameters)]
+    parameters = [*([_name_of(endpoint)] if endpoint.takes_name else []), *map(_parameter, endpoint.parameters)]
     operation = {
-        "operationId": f"{noun.name}{'_one' if noun.takes_name else ''}",
-        "summary": noun.meaning,
+        "operationId": f"{endpoint.name}{'_one' if endpoint.takes_name else ''}",
+        "summary": endpoint.meaning,
         "parameters": parameters,
         "responses": {
-            "200": {"description": noun.meaning, "content": _json(schema)},
+            "200": {"description": endpoint.meaning, "content": _json(schema)},
             "304": {"description": "Nothing has changed since the answer whose tag was sent (If-None-Match)"},
             **_errors(ERRORS.items()),
         },
     }
-    return f"/{noun.name}{'/{name}' if noun.takes_name else ''}", {"get": operation}
+    return f"/{endpoint.name}{'/{name}' if endpoint.takes_name else ''}", {"get": operation}
 
 
 def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,9 +85,9 @@ def _errors(errors: Iterable[tuple[str, str]]) -> dict[str, Any]:
     }
 
 
-def _name_of(noun: Noun) -> dict[str, Any]:
-    of = "an id, or the beginning of one" if noun.name in ("tasks", "errors") else "a name, as it is"
-    of += f"; a name with an empty, . or .. segment is requested as /{noun.name}/?{NAME_PARAMETER}=NAME"
+def _name_of(endpoint: Endpoint) -> dict[str, Any]:
+    of = "an id, or the beginning of one" if endpoint.name in ("tasks", "errors") else "a name, as it is"
+    of += f"; a name with an empty, . or .. segment is requested as /{endpoint.name}/?{NAME_PARAMETER}=NAME"
     return {
         "name": "name",
         "in": "path",
@@ -100,7 +100,7 @@ def _name_of(noun: Noun) -> dict[str, Any]:
 def _parameter(one: Parameter) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "maxLength": MAX_VALUE}
     if one.kind is Kind.COUNT:
-        schema = {"type": "integer", "minimum": 1, "maximum": one.most, "default": int(one.default)}
+        schema = {"type": "integer", "minimum": 1, "maximum": one.maximum, "default": int(one.default)}
     elif one.kind is Kind.FLAG:
         schema = {"type": "string", "enum": ["yes", "no"], "default": "no"}
     elif one.kind is Kind.CHOICE:

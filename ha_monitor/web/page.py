@@ -26,12 +26,12 @@ class Page(NamedTuple):
     status: HTTPStatus = HTTPStatus.OK
 
 
-class NotThere(HaMonitorError):
+class NotFound(HaMonitorError):
     """Nothing has that name. The text says so to a person."""
 
 
 PageFunction = Callable[[View, Parameters], Page]
 """Makes a page, in a thread of the pool.
 
-It may raise `UsageError` (400), `NotThere` (404) and `StoreUnavailable` (503): their texts are shown.
+It may raise `UsageError` (400), `NotFound` (404) and `StoreUnavailable` (503): their texts are shown.
 """

@@ -42,7 +42,7 @@ class Parameter(NamedTuple):
     meaning: str
     default: str = ""
     choices: tuple[str, ...] = ()
-    most: int = 0
+    maximum: int = 0
     """The largest value of a count; the smallest is 1."""
 
 
@@ -172,9 +172,11 @@ def _check_words(_parameter: Parameter, value: str) -> None:
 
 
 def _check_count(parameter: Parameter, value: str) -> None:
-    good = not value or (value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= parameter.most)
+    good = not value or (
+        value.isascii() and value.isdigit() and len(value) <= 9 and 1 <= int(value) <= parameter.maximum
+    )
     if not good:
-        raise UsageError(f"{parameter.name} = {shown(value)}: expected a number from 1 to {parameter.most}")
+        raise UsageError(f"{parameter.name} = {shown(value)}: expected a number from 1 to {parameter.maximum}")
 
 
 def _check_flag(parameter: Parameter, value: str) -> None:

@@ -12,9 +12,9 @@ import jinja2
 
 from ha_monitor.incidents.address import address_of
 from ha_monitor.version import __version__
+from ha_monitor.web.formatting import FILTERS, harmless
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
-from ha_monitor.web.shown import FILTERS, harmless
 from ha_monitor.web.static_files import StaticFiles
 
 FOLDER = Path(__file__).parent / "templates"

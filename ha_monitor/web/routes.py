@@ -1,10 +1,10 @@
-"""The pages by path. Their parameters are those of the noun in `nouns.py`, if there is one."""
+"""The pages by path. Their parameters are those of the endpoint in `endpoints.py`, if there is one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ha_monitor.web.nouns import FILTER
+from ha_monitor.web.endpoints import FILTER
 from ha_monitor.web.page import PageFunction
 from ha_monitor.web.pages import (
     error,
@@ -49,4 +49,4 @@ NAMED: Mapping[str, PageFunction] = {
 }
 """`/<noun>/<name>`: the name is in the parameters."""
 OF_PAGES: Mapping[str, tuple[Parameter, ...]] = {"tail": (FILTER,)}
-"""The parameters of pages that have no noun in `nouns.py`."""
+"""The parameters of pages that have no endpoint in `endpoints.py`."""

@@ -10,10 +10,10 @@ from ha_monitor.answers.result import Result
 from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import first_heard, queue_time_of, runtime_of
 from ha_monitor.store.queries import Gap, KeptTask
-from ha_monitor.web.shown import clock, instant
+from ha_monitor.web.formatting import clock, instant
 
-_UUID, _SHORT, _MOST = 36, 8, 24
-MOST_LACKS = 8
+_UUID, _SHORT, _MAX_ID = 36, 8, 24
+MAX_GAPS = 8
 Row = dict[str, Any]
 
 
@@ -21,7 +21,7 @@ def short_id(task_id: str) -> str:
     """Enough of an id to distinguish tasks on a page."""
     if len(task_id) == _UUID and task_id.count("-") == 4:
         return task_id[:_SHORT]
-    return task_id if len(task_id) <= _MOST else task_id[: _MOST - 1] + "…"
+    return task_id if len(task_id) <= _MAX_ID else task_id[: _MAX_ID - 1] + "…"
 
 
 def task_row(task: KeptTask, now: float) -> Row:
@@ -70,12 +70,12 @@ def about(result: Result, *words: str) -> Row:
         "command": command(*words),
         "time": at(result.time, result.time),
         "searched": result.searched,
-        "lacks": lacks(result.gaps, result.time),
+        "lacks": gap_texts(result.gaps, result.time),
         "changes": [{"what": one.what, "at": None if one.says_when else at(one.since, result.time)} for one in changes],
     }
 
 
-def lacks(gaps: Sequence[Gap], now: float) -> list[str]:
+def gap_texts(gaps: Sequence[Gap], now: float) -> list[str]:
     """What an answer may lack, in brief: the losses of one worker are summed up."""
     of_workers: dict[str, list[Gap]] = {}
     for gap in gaps:
@@ -91,9 +91,9 @@ def lacks(gaps: Sequence[Gap], now: float) -> list[str]:
         if len(lost) > 1
     ]
     alone = [gap for gap in gaps if len(of_workers.get(gap.worker, ())) < 2 or not gap.lost]
-    told = [lack(gap, now) for gap in (*joined, *alone)]
-    more = len(told) - MOST_LACKS
-    return told if more <= 1 else [*told[:MOST_LACKS], f"and {more:,} more"]
+    texts = [gap_text(gap, now) for gap in (*joined, *alone)]
+    more = len(texts) - MAX_GAPS
+    return texts if more <= 1 else [*texts[:MAX_GAPS], f"and {more:,} more"]
 
 
 def command(*words: str) -> str:
@@ -101,7 +101,7 @@ def command(*words: str) -> str:
     return shlex.join(["ha-monitor", *words])
 
 
-def lack(gap: Gap, now: float) -> str:
+def gap_text(gap: Gap, now: float) -> str:
     """What an answer may lack, as part of a sentence."""
     since, until = clock(gap.since, now), clock(gap.until, now)
     if gap.since and gap.until:

@@ -20,11 +20,11 @@ from ha_monitor.http.rate_limited import RateLimited
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.supervision import Supervisor
 from ha_monitor.threads import Threads
+from ha_monitor.web.answer_cache import AnswerCache
 from ha_monitor.web.application import Application
 from ha_monitor.web.hosts import Hosts
-from ha_monitor.web.readers import Readers
+from ha_monitor.web.reader_pool import ReaderPool
 from ha_monitor.web.rendering import Renderer
-from ha_monitor.web.shared import Shared
 from ha_monitor.web.sign_in import SignIn, require_sign_in
 from ha_monitor.web.static_files import StaticFiles
 from ha_monitor.web.tailing import Tailing
@@ -70,7 +70,7 @@ class WebServer:
         failures = RateLimited(clock, lambda text, times: report(f"{text}{_times(times)}"))
         passwords = RateLimited(clock, lambda who, times: report(f"wrong password from {who}{_times(times)}"))
         self._report = failures.report
-        files, readers = StaticFiles(), Readers(config, clock, threads)
+        files, readers = StaticFiles(), ReaderPool(config, clock, threads)
         self._tailing = Tailing(readers, clock)
         self._application = Application(
             base=base,
@@ -78,7 +78,7 @@ class WebServer:
             sign_in=SignIn(web, clock, passwords.report),
             readers=readers,
             tailing=self._tailing,
-            shared=Shared(clock),
+            cache=AnswerCache(clock),
             renderer=Renderer(config.node_id, base, files),
             files=files,
             clock=clock,

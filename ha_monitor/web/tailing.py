@@ -19,15 +19,15 @@ from ha_monitor.query.announced import line_of, matches, task_of
 from ha_monitor.query.items import GapItem, time_or_null
 from ha_monitor.query.language import parse_filter
 from ha_monitor.store.tail import TailGap
-from ha_monitor.web.nouns import TailDocument
+from ha_monitor.web.answer_cache import mark_retrieved
+from ha_monitor.web.endpoints import TailDocument
 from ha_monitor.web.parameters import Parameters, words_of
-from ha_monitor.web.readers import Readers
-from ha_monitor.web.shared import heard
+from ha_monitor.web.reader_pool import ReaderPool
 from ha_monitor.web.view import View
 
-LOOKS_EVERY = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two looks at the end of the tail; one look serves all who wait."""
-LONGEST_WAIT = 20.0
+MAX_WAIT = 20.0
 """Seconds."""
 SHARED_FOR = 0.3
 """Seconds for which the result of a read is shared."""
@@ -36,7 +36,7 @@ SHARED_FOR = 0.3
 class Tailing:
     """Answers questions about the tail. Used only in the server's thread."""
 
-    def __init__(self, readers: Readers, clock: Clock) -> None:
+    def __init__(self, readers: ReaderPool, clock: Clock) -> None:
         self._readers = readers
         self._clock = clock
         self._waiting = 0
@@ -57,11 +57,11 @@ class Tailing:
         """
         cursor, words = asked.text("cursor"), asked.given.get("filter", "")
         parse_filter(words_of(words), self._clock.time())
-        until = self._clock.monotonic() + min(LONGEST_WAIT, asked.seconds("wait"))
+        until = self._clock.monotonic() + min(MAX_WAIT, asked.seconds("wait"))
         document = await self._read(cursor, words)
         while cursor and not (document.lines or document.gaps):
             left = until - self._clock.monotonic()
-            if left <= 0 or self._stopped or not await self._comes(cursor, left):
+            if left <= 0 or self._stopped or not await self._wait_for_growth(cursor, left):
                 break
             # If nothing new matches the filter, continue after it.
             cursor = document.cursor
@@ -80,11 +80,11 @@ class Tailing:
         known = self._reads.get((cursor, words))
         if known is None:
             reading = asyncio.ensure_future(self._readers.ask(partial(_read, cursor, words)))
-            reading.add_done_callback(heard)
+            reading.add_done_callback(mark_retrieved)
             known = self._reads[cursor, words] = (reading, now + SHARED_FOR)
         return await asyncio.shield(known[0])
 
-    async def _comes(self, cursor: str, within: float) -> bool:
+    async def _wait_for_growth(self, cursor: str, within: float) -> bool:
         """Wait until the tail has grown beyond a cursor. Returns whether it has, as far as is known."""
         if self._looking is None or self._looking.done():
             self._looking = asyncio.ensure_future(self._look())
@@ -105,7 +105,7 @@ class Tailing:
     async def _look(self) -> None:
         """Look repeatedly where the tail ends, as long as anybody waits."""
         while True:
-            await asyncio.sleep(LOOKS_EVERY)
+            await asyncio.sleep(POLL_INTERVAL)
             if not self._waiting:
                 return
             with suppress(HaMonitorError):  # the clients that wait ask again, and get the error then

@@ -9,12 +9,12 @@ from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import OPEN, first_heard, last_heard, queue_time_of, runtime_of
 from ha_monitor.query.tree import Branch, Leg
 from ha_monitor.store.queries import KeptTask
-from ha_monitor.web.shown import duration, plural
+from ha_monitor.web.formatting import duration, plural
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 """Rows of a large workflow that are shown."""
-MOST_DEPTH = 8
-_LEAST = 0.4
+MAX_DEPTH = 8
+_MIN_WIDTH = 0.4
 """Minimum visible width, in percent."""
 
 
@@ -65,22 +65,22 @@ def timeline(branches: Sequence[Branch], path: Sequence[Leg], this: str, now: fl
     begin = min((at for task in tasks if (at := first_heard(task))), default=now)
     end = max([begin + 0.001, *(now if task.state in OPEN else last_heard(task) for task in tasks)])
     critical = {leg.task.task_id for leg in path} if len(path) > 1 else set()
-    rows = [_row(branch, (begin, end), now, this, critical) for branch in branches[:MOST_ROWS]]
-    return Timeline(rows, max(0, len(branches) - MOST_ROWS), end - begin)
+    rows = [_row(branch, (begin, end), now, this, critical) for branch in branches[:MAX_ROWS]]
+    return Timeline(rows, max(0, len(branches) - MAX_ROWS), end - begin)
 
 
 def _row(branch: Branch, whole: tuple[float, float], now: float, this: str, critical: set[str]) -> Row:
     first = branch.tasks[0]
-    depth = min(branch.depth, MOST_DEPTH)
+    depth = min(branch.depth, MAX_DEPTH)
     name = first.record.name or "(name unknown)"
     if len(branch.tasks) > 1:
         states: dict[str, int] = {}
         for task in branch.tasks:
             states[task.state] = states.get(task.state, 0) + 1
-        told = ", ".join(f"{number:,} {state}" for state, number in _most_first(states))
+        counts = ", ".join(f"{number:,} {state}" for state, number in _most_first(states))
         below = f", {plural(branch.below, 'task')} below" if branch.below else ""
         bars = [bar for task in branch.tasks[:20] for bar in _bars(task, whole, now)]
-        return Row(depth, f"{name} × {len(branch.tasks):,}{below}", "", told, "", "", bars, told, False, False)
+        return Row(depth, f"{name} × {len(branch.tasks):,}{below}", "", counts, "", "", bars, counts, False, False)
     waited, ran = queue_time_of(first, now), runtime_of(first, now)
     said = f"waited {duration(waited)}, ran {duration(ran)}"
     return Row(
@@ -120,6 +120,6 @@ def _bars(task: KeptTask, whole: tuple[float, float], now: float) -> list[Bar]:
 
 def _bar(kind: str, since: float, until: float, whole: tuple[float, float]) -> Bar:
     begin, end = whole
-    x = min(max(0.0, 100 * (since - begin) / (end - begin)), 100 - _LEAST)
-    width = min(max(_LEAST, 100 * (until - since) / (end - begin)), 100 - x)
+    x = min(max(0.0, 100 * (since - begin) / (end - begin)), 100 - _MIN_WIDTH)
+    width = min(max(_MIN_WIDTH, 100 * (until - since) / (end - begin)), 100 - x)
     return Bar(kind, f"{x:.2f}%", f"{width:.2f}%")

@@ -22,8 +22,8 @@ from ha_monitor.cli.main import main
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.schedules import ScheduleChanges
+from ha_monitor.web.endpoints import ENDPOINTS
 from ha_monitor.web.headers import SECURITY
-from ha_monitor.web.nouns import NOUNS
 from tests.conftest import _empty_db
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.certificates import Certificate
@@ -99,9 +99,9 @@ def api_paths(pages: WebProcess) -> dict[str, str]:
     """A question of each kind, by its path in the description."""
     (group,) = pages.get("/api/v1/errors").json["items"]
     found = {}
-    for noun in NOUNS:
-        name = (group["group"] if noun.name == "errors" else one_of(noun.name)) if noun.takes_name else ""
-        found[f"/{noun.name}{'/{name}' if name else ''}"] = f"/api/v1/{noun.name}{f'/{name}' if name else ''}"
+    for endpoint in ENDPOINTS:
+        name = (group["group"] if endpoint.name == "errors" else one_of(endpoint.name)) if endpoint.takes_name else ""
+        found[f"/{endpoint.name}{'/{name}' if name else ''}"] = f"/api/v1/{endpoint.name}{f'/{name}' if name else ''}"
     return found
 
 

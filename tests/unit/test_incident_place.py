@@ -9,7 +9,7 @@ from ha_monitor.config.web import Web
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.incidents.place import MAX_PATH, PAGES, place_of
 from ha_monitor.store.incidents import Incident, Phase, Severity
-from ha_monitor.web.nouns import BY_NAME
+from ha_monitor.web.endpoints import BY_NAME
 
 
 def incident(kind: str, key: str, *tasks: str) -> Incident:

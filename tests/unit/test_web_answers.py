@@ -13,29 +13,29 @@ import jsonschema_rs
 import pytest
 
 from ha_monitor.config.schema import Config
-from ha_monitor.web import fingerprint
+from ha_monitor.web import etag
+from ha_monitor.web.answer_cache import AnswerCache, EncodedAnswer, accepts_gzip, encode_answer, reply_of
 from ha_monitor.web.description import description
-from ha_monitor.web.nouns import BY_NAME, NOUNS, TAIL
-from ha_monitor.web.page import NotThere
+from ha_monitor.web.endpoints import BY_NAME, ENDPOINTS, TAIL
+from ha_monitor.web.page import NotFound
 from ha_monitor.web.parameters import parse
-from ha_monitor.web.shared import Answered, Shared, accepts_gzip, answered, reply_of
 from ha_monitor.web.view import View
 from tests.unit.asked import NOW, Asked, Reader, task
 from tests.unit.builders import TurnedClock
 
 
-def answer(body: bytes) -> Answered:
-    return answered(HTTPStatus.OK, "text/html", body, fingerprint.of_page(body))
+def answer(body: bytes) -> EncodedAnswer:
+    return encode_answer(HTTPStatus.OK, "text/html", body, etag.of_page(body))
 
 
 def test_who_asks_the_same_shares_one_answer() -> None:
     """Given many who ask the same at once and within two seconds, it is made once; later, and for another question,
     again. One who goes away takes nothing from the others."""
     clock, made = TurnedClock(), []
-    shared = Shared(clock)
+    shared = AnswerCache(clock)
 
     async def ask(key: str) -> bytes:
-        async def make() -> Answered:
+        async def make() -> EncodedAnswer:
             made.append(key)
             await asyncio.sleep(0)
             return answer(f"{key} {len(made)}".encode())
@@ -61,13 +61,13 @@ def test_a_name_of_which_nothing_was_run_is_known() -> None:
     """Given a task that runs once a day, a program that asks for its last hour gets an answer without runs; of a name
     that nobody has heard of, there is none."""
     reader: Any = Reader(Asked(task(name="shop.report")))
-    view, noun = View(reader, Config(), TurnedClock(NOW)), BY_NAME["names", True]
+    view, endpoint = View(reader, Config(), TurnedClock(NOW)), BY_NAME["names", True]
 
-    answer: Any = noun.ask(view, parse("", "shop.report", noun.parameters))
+    answer: Any = endpoint.ask(view, parse("", "shop.report", endpoint.parameters))
 
     assert (answer.items, answer.more, answer.complete) == ([], False, True)
-    with pytest.raises(NotThere, match=r"^no name of a task is known as shop\.other$"):
-        noun.ask(view, parse("", "shop.other", noun.parameters))
+    with pytest.raises(NotFound, match=r"^no name of a task is known as shop\.other$"):
+        endpoint.ask(view, parse("", "shop.other", endpoint.parameters))
 
 
 def test_nobody_waits_for_an_answer_that_takes_long() -> None:
@@ -75,10 +75,10 @@ def test_nobody_waits_for_an_answer_that_takes_long() -> None:
     more at once while the next is made, and nobody gets one of more than ten seconds ago.
     """
     clock, made = TurnedClock(), []
-    shared = Shared(clock)
+    shared = AnswerCache(clock)
 
     async def ask() -> bytes:
-        async def make() -> Answered:
+        async def make() -> EncodedAnswer:
             made.append(clock.now)
             await asyncio.sleep(0)
             clock.now += 0.5
@@ -103,10 +103,10 @@ def test_all_answers_together_take_a_tenth_of_a_core() -> None:
     what costs next to nothing is made every two seconds.
     """
     clock, made = TurnedClock(), []
-    shared = Shared(clock)
+    shared = AnswerCache(clock)
 
     async def ask(key: str, cost: float) -> None:
-        async def make() -> Answered:
+        async def make() -> EncodedAnswer:
             made.append(cost)
             return answer(b"x")._replace(cost=cost)
 
@@ -127,11 +127,11 @@ def test_all_answers_together_take_a_tenth_of_a_core() -> None:
 def test_what_is_kept_is_bounded() -> None:
     """Given more answers than there is room for, the oldest go, and one that is too large is not kept at all."""
     clock = TurnedClock()
-    shared = Shared(clock, most=1000)
+    shared = AnswerCache(clock, max_bytes=1000)
     made: list[str] = []
 
     async def ask(key: str, size: int) -> None:
-        async def make() -> Answered:
+        async def make() -> EncodedAnswer:
             made.append(key)
             return answer(Random(1).randbytes(size))
 
@@ -148,9 +148,9 @@ def test_what_is_kept_is_bounded() -> None:
 
 def test_a_failure_is_not_kept() -> None:
     """Given a question whose answer could not be made, all who wait are told, and the next one asks again."""
-    shared, made = Shared(TurnedClock()), []
+    shared, made = AnswerCache(TurnedClock()), []
 
-    async def make() -> Answered:
+    async def make() -> EncodedAnswer:
         made.append(1)
         await asyncio.sleep(0)
         raise ValueError("no")
@@ -171,9 +171,9 @@ def test_the_tag_of_a_page_changes_with_what_it_says() -> None:
         age = f'<time data-clock datetime="{clock}">{clock}</time>'
         return f'<p>{name} <time datetime="{at}">{ago}</time></p>{age}'.encode()
 
-    same = fingerprint.of_page(page("2s ago"))
-    assert same == fingerprint.of_page(page("3s ago")) == fingerprint.of_page(page("2s ago", clock="10:00:08"))
-    others = {fingerprint.of_page(page("2s ago", at="10:01")), fingerprint.of_page(page("2s ago", name="shop.book"))}
+    same = etag.of_page(page("2s ago"))
+    assert same == etag.of_page(page("3s ago")) == etag.of_page(page("2s ago", clock="10:00:08"))
+    others = {etag.of_page(page("2s ago", at="10:01")), etag.of_page(page("2s ago", name="shop.book"))}
     assert same not in others
 
 
@@ -183,10 +183,10 @@ def test_the_tag_of_a_document_changes_with_what_it_says() -> None:
     def document(time: str, rate: float, waiting: int) -> dict[str, Any]:
         return {"time": time, "searched": f"until {time}", "items": [{"rate": rate, "waiting": waiting}]}
 
-    first = fingerprint.of_document(document("10:00", 12.31, 100))
-    assert first == fingerprint.of_document(document("10:01", 12.34, 100))
-    assert first != fingerprint.of_document(document("10:00", 12.31, 101))
-    assert first != fingerprint.of_document(document("10:00", 14.0, 100))
+    first = etag.of_document(document("10:00", 12.31, 100))
+    assert first == etag.of_document(document("10:01", 12.34, 100))
+    assert first != etag.of_document(document("10:00", 12.31, 101))
+    assert first != etag.of_document(document("10:00", 14.0, 100))
 
 
 def test_who_has_the_same_already_is_sent_nothing() -> None:
@@ -201,7 +201,7 @@ def test_who_has_the_same_already_is_sent_nothing() -> None:
     assert gzip.decompress(packed.body) == body
     assert dict(packed.headers)["Content-Encoding"] == "gzip"
     assert {dict(reply.headers)["Cache-Control"] for reply in (known, plain, packed)} == {"private, no-cache"}
-    failed = answered(HTTPStatus.NOT_FOUND, "text/html", body)
+    failed = encode_answer(HTTPStatus.NOT_FOUND, "text/html", body)
     assert dict(reply_of(failed, "*", "").headers)["Cache-Control"] == "no-store"
 
 
@@ -238,11 +238,11 @@ def test_the_description_is_complete() -> None:
     there, and its schemas are schemas."""
     found = description("/celery/api/v1")
 
-    paths = {f"/{noun.name}{'/{name}' if noun.takes_name else ''}": noun for noun in (*NOUNS, TAIL)}
+    paths = {f"/{endpoint.name}{'/{name}' if endpoint.takes_name else ''}": endpoint for endpoint in (*ENDPOINTS, TAIL)}
     assert found["paths"].keys() == paths.keys()
-    for path, noun in paths.items():
+    for path, endpoint in paths.items():
         names = [one["name"] for one in found["paths"][path]["get"]["parameters"]]
-        assert names == [*(["name"] if noun.takes_name else []), *(one.name for one in noun.parameters)]
+        assert names == [*(["name"] if endpoint.takes_name else []), *(one.name for one in endpoint.parameters)]
     schemas = found["components"]["schemas"]
     assert {one.removeprefix("#/components/schemas/") for one in references(found)} <= schemas.keys()
     for schema in schemas.values():

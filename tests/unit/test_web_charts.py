@@ -7,7 +7,7 @@ from ha_monitor.query.history import bounds_of, queues_over
 from ha_monitor.query.tree import branches, build, critical_path
 from ha_monitor.store.queue_flow import QueueFlow
 from ha_monitor.web.charts import PANEL, TOP, Row, chart, sparkline
-from ha_monitor.web.shown import duration
+from ha_monitor.web.formatting import duration
 from ha_monitor.web.timeline import timeline
 from tests.unit.asked import NOW, Asked, task
 

@@ -9,7 +9,7 @@ import pytest
 from ha_monitor.errors import UsageError
 from ha_monitor.query.language import parse_filter
 from ha_monitor.text.patterns import quoted
-from ha_monitor.web.nouns import BY_NAME, NOUNS
+from ha_monitor.web.endpoints import BY_NAME, ENDPOINTS
 from ha_monitor.web.parameters import MAX_QUERY, MAX_VALUE, Parameters, parse, text_of
 
 TASKS = BY_NAME["tasks", False].parameters
@@ -94,6 +94,6 @@ def test_whatever_is_in_a_name_the_links_to_it_are_understood(name: str) -> None
 
 def test_all_parameters_have_valid_defaults() -> None:
     """Given each question, its defaults are values that it takes."""
-    for noun in NOUNS:
-        found = parse("&".join(f"{one.name}={one.default}" for one in noun.parameters), "", noun.parameters)
-        assert found.known.keys() == {one.name for one in noun.parameters}
+    for endpoint in ENDPOINTS:
+        found = parse("&".join(f"{one.name}={one.default}" for one in endpoint.parameters), "", endpoint.parameters)
+        assert found.known.keys() == {one.name for one in endpoint.parameters}

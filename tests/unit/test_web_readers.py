@@ -13,10 +13,10 @@ import pytest
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
-from ha_monitor.web import readers
-from ha_monitor.web.nouns import TAIL
+from ha_monitor.web import reader_pool
+from ha_monitor.web.endpoints import TAIL
 from ha_monitor.web.parameters import parse
-from ha_monitor.web.readers import MOST_WAITING, READERS, Crowded, Readers
+from ha_monitor.web.reader_pool import MAX_QUESTIONS, POOL_SIZE, ReaderPool, TooManyQuestions
 from ha_monitor.web.tailing import Tailing
 from tests.unit.builders import TurnedClock
 
@@ -41,11 +41,11 @@ class Held:
         self.begun[number].set_result(number)
 
 
-def made(held: Held) -> Readers:
-    return Readers(Config(), TurnedClock(), cast(Threads, held))
+def made(held: Held) -> ReaderPool:
+    return ReaderPool(Config(), TurnedClock(), cast(Threads, held))
 
 
-async def asked(pool: Readers, count: int = 1) -> list[asyncio.Task[Any]]:
+async def asked(pool: ReaderPool, count: int = 1) -> list[asyncio.Task[Any]]:
     """So many questions, each as far as it gets."""
     found = [asyncio.ensure_future(pool.ask(lambda _: None)) for _ in range(count)]
     await turns()
@@ -66,7 +66,9 @@ def test_where_no_thread_can_be_started_it_is_said_to_ask_again() -> None:
         pool = made(held)
         (first,) = await asked(pool)
         held.fail(ThreadUnavailable("the thread reader-0 cannot be started: can't start new thread"))
-        with pytest.raises(Crowded, match=r"^the thread reader-0 cannot be started: .*; ask again in a moment$"):
+        with pytest.raises(
+            TooManyQuestions, match=r"^the thread reader-0 cannot be started: .*; ask again in a moment$"
+        ):
             await first
         (second,) = await asked(pool)
         held.answer(0)
@@ -83,20 +85,20 @@ def test_who_gave_up_waiting_takes_no_turn_from_the_others(monkeypatch: pytest.M
     async def run() -> list[int]:
         pool = made(held)
         with monkeypatch.context() as patched:
-            patched.setattr(readers, "TIME_LIMIT", 0.0)
-            told = await asyncio.gather(*await asked(pool, READERS + 40), return_exceptions=True)
+            patched.setattr(reader_pool, "TIME_LIMIT", 0.0)
+            told = await asyncio.gather(*await asked(pool, POOL_SIZE + 40), return_exceptions=True)
         assert {type(one) for one in told} == {StoreUnavailable}
-        for number in range(READERS):  # the store is back
+        for number in range(POOL_SIZE):  # the store is back
             held.answer(number)
         await turns()
-        now = await asked(pool, 4 * READERS)
-        for number in range(READERS, 5 * READERS):
-            assert len(held.begun) == min(number + READERS, 5 * READERS)
+        now = await asked(pool, 4 * POOL_SIZE)
+        for number in range(POOL_SIZE, 5 * POOL_SIZE):
+            assert len(held.begun) == min(number + POOL_SIZE, 5 * POOL_SIZE)
             held.answer(number)
             await turns()
         return [one.result() for one in now]
 
-    assert asyncio.run(run()) == list(range(READERS, 5 * READERS))
+    assert asyncio.run(run()) == list(range(POOL_SIZE, 5 * POOL_SIZE))
 
 
 @pytest.mark.parametrize("moment", range(6))
@@ -106,13 +108,13 @@ def test_a_turn_that_comes_as_its_reader_gives_up_goes_to_the_next(moment: int) 
 
     async def run() -> tuple[bool, int]:
         pool = made(held)
-        *_, leaving, staying = await asked(pool, READERS + 2)
+        *_, leaving, staying = await asked(pool, POOL_SIZE + 2)
         held.answer(0)
         for _ in range(moment):
             await asyncio.sleep(0)
         leaving.cancel()
         await turns()
-        while len(held.begun) > READERS and not held.begun[-1].done():  # the other connections hang
+        while len(held.begun) > POOL_SIZE and not held.begun[-1].done():  # the other connections hang
             held.answer(len(held.begun) - 1)
             await turns()
         return leaving.cancelled(), staying.done()
@@ -126,8 +128,8 @@ def test_more_than_can_be_answered_is_refused_at_once() -> None:
 
     async def run() -> tuple[int, bool]:
         pool = made(held)
-        waiting = await asked(pool, MOST_WAITING)
-        with pytest.raises(Crowded):
+        waiting = await asked(pool, MAX_QUESTIONS)
+        with pytest.raises(TooManyQuestions):
             await pool.ask(lambda _: None)
         held.answer(0)
         await turns()

@@ -17,13 +17,13 @@ from ha_monitor.config.schema import Config
 from ha_monitor.schedules.model import Run, ScheduleState, Source
 from ha_monitor.store.schedules import Coverage, KnownSource, ScheduleChanges
 from ha_monitor.web.description import description
-from ha_monitor.web.nouns import BY_NAME
-from ha_monitor.web.page import NotThere
+from ha_monitor.web.endpoints import BY_NAME
+from ha_monitor.web.formatting import UNKNOWN
+from ha_monitor.web.page import NotFound
 from ha_monitor.web.pages.schedule import MEANINGS
 from ha_monitor.web.parameters import parse
 from ha_monitor.web.rendering import Renderer
 from ha_monitor.web.routes import NAMED, PAGES
-from ha_monitor.web.shown import UNKNOWN
 from ha_monitor.web.static_files import StaticFiles
 from ha_monitor.web.view import View
 from tests.unit.asked import NOW, Asked, KeptIncidents, Reader, incident, instance, serve
@@ -67,10 +67,10 @@ def test_programs_get_what_the_command_answers(
 ) -> None:
     """Given the same question, the interface for programs answers what the command does with -o json."""
     serve(monkeypatch, schedules=KEPT)
-    noun = BY_NAME["schedules", False]
+    endpoint = BY_NAME["schedules", False]
 
     main(["schedules", *words, "-o", "json"])
-    answer = noun.ask(view(), parse(query, "", noun.parameters))
+    answer = endpoint.ask(view(), parse(query, "", endpoint.parameters))
 
     said = json.loads(capsys.readouterr().out)
     assert msgspec.json.decode(msgspec.json.encode(answer)) == said
@@ -83,18 +83,18 @@ def test_the_answer_about_one_is_what_its_description_says(
     """Given a name as it is, programs get that schedule with its due times, as the command tells it and as it is
     described; no pattern is read in it, and of a name that there is not nothing is told."""
     serve(monkeypatch, schedules=KEPT)
-    noun = BY_NAME["schedules", True]
+    endpoint = BY_NAME["schedules", True]
 
     main(["schedules", "nightly report", "-o", "json"])
-    answer = msgspec.to_builtins(noun.ask(view(), parse("", "nightly report", ())))
+    answer = msgspec.to_builtins(endpoint.ask(view(), parse("", "nightly report", ())))
 
     assert answer == json.loads(capsys.readouterr().out)
     assert [one["state"] for one in answer["items"][0]["due_times"]] == ["missed", "on time"]
     described = description("/api/v1")
     schema = described["paths"]["/schedules/{name}"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     jsonschema_rs.validate({**schema, "components": described["components"]}, answer)
-    with pytest.raises(NotThere, match=r"^no schedule is known as nightly\*$"):
-        noun.ask(view(), parse("", "nightly*", ()))
+    with pytest.raises(NotFound, match=r"^no schedule is known as nightly\*$"):
+        endpoint.ask(view(), parse("", "nightly*", ()))
 
 
 def test_the_list_shows_first_what_did_not_run() -> None:
@@ -158,7 +158,7 @@ def test_one_schedule_says_why_and_what_came_of_its_due_times() -> None:
     assert f'<a class="id" href="/tasks/{first}">' in html
     assert '<a href="/names/shop.report">' in html
     assert text(html).endswith("The same on a terminal: ha-monitor schedules 'nightly report'")
-    with pytest.raises(NotThere, match="no schedule of the name gone is known"):
+    with pytest.raises(NotFound, match="no schedule of the name gone is known"):
         shown("schedules", view(), "gone")
 
 

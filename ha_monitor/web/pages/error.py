@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.pages.errors import row
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at, command, task_row
@@ -12,12 +12,12 @@ from ha_monitor.web.view import View
 def page(view: View, asked: Parameters) -> Page:
     """The group, or a choice of those whose ids begin with the text.
 
-    :raises NotThere: if there is none.
+    :raises NotFound: if there is none.
     """
     found = view.error(asked.name)
     now = found.time
     if not found.items:
-        raise NotThere(f"no group of errors has the id {asked.name}")
+        raise NotFound(f"no group of errors has the id {asked.name}")
     if len(found.items) > 1:
         groups = [row(one, now) for one in found.items]
         return Page("error-choice.html", {"errors": groups, "about": about(found, "errors", asked.name)})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from ha_monitor.query.problems import HOUR
 from ha_monitor.status.fleet import Fleet, Instance
+from ha_monitor.web.formatting import UNKNOWN, count, duration, share
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import at, command
-from ha_monitor.web.shown import UNKNOWN, count, duration, share
 from ha_monitor.web.view import View
 
 LOST_FOR = 24 * HOUR
 """Seconds for which losses are listed."""
-MOST_LOSSES = 50
+MAX_LOSSES = 50
 
 
 def page(view: View, _asked: Parameters) -> Page:
@@ -35,9 +35,9 @@ def page(view: View, _asked: Parameters) -> Page:
             ("orphaned tasks", fleet.orphaned_tasks, True),
         ],
         "losses": [
-            {"what": gap.what, "since": at(gap.since, now), "until": at(gap.until, now)} for gap in gaps[:MOST_LOSSES]
+            {"what": gap.what, "since": at(gap.since, now), "until": at(gap.until, now)} for gap in gaps[:MAX_LOSSES]
         ],
-        "more_losses": max(0, len(gaps) - MOST_LOSSES),
+        "more_losses": max(0, len(gaps) - MAX_LOSSES),
         "lost": sum(gap.lost for gap in gaps),
         "marks": [{"label": one.label, "at": at(one.at, now)} for one in view.reader.incidents.marks()[:10]],
         "silences": [

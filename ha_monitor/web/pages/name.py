@@ -10,11 +10,11 @@ from ha_monitor.query.statistics import Compared
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.text.patterns import quoted
 from ha_monitor.web.charts import Chart, Row, chart
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.formatting import count, duration, share
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.pages.names import flags
 from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, at, task_rows
-from ha_monitor.web.shown import count, duration, share
 from ha_monitor.web.view import View
 
 TASKS = 20
@@ -24,13 +24,13 @@ TASKS = 20
 def page(view: View, asked: Parameters) -> Page:
     """The page of a name.
 
-    :raises NotThere: if no event of a task with that name was received.
+    :raises NotFound: if no event of a task with that name was received.
     """
     name = asked.name
     found = view.name(name, asked.times)
     now = found.time
     if not found.items and name not in view.queries.names():
-        raise NotThere(f"no task of the name {name} was heard of")
+        raise NotFound(f"no task of the name {name} was heard of")
     times = parse_filter(asked.times, now)
     until = now if times.until is None else min(now, times.until)
     seconds = HOUR if times.since is None else max(60.0, until - times.since)

@@ -10,15 +10,15 @@ from ha_monitor.query.history import HOUR, SPARKLINE_STEP, bounds_of, names_over
 from ha_monitor.query.statistics import Compared
 from ha_monitor.store.name_statistics import NameStatistic
 from ha_monitor.web.charts import sparkline
+from ha_monitor.web.formatting import share
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about
-from ha_monitor.web.shown import share
 from ha_monitor.web.view import View
 
 SLOWER = 2.0
 """Factor by which the 95th percentile must exceed that of the day before for a name to be marked as slow."""
-LEAST_RUNS = 20
+MIN_RUNS = 20
 """Minimum number of runs for a comparison."""
 
 
@@ -54,7 +54,7 @@ def rows(view: View, items: Sequence[Compared], bounds: Sequence[float]) -> list
 
 def _row(one: Compared, steps: Sequence[NameStatistic]) -> dict[str, Any]:
     p95, before = one.now.runtime.quantile(0.95), one.day_before.runtime.quantile(0.95)
-    enough = min(one.now.runtime.total, one.day_before.runtime.total) >= LEAST_RUNS
+    enough = min(one.now.runtime.total, one.day_before.runtime.total) >= MIN_RUNS
     slower = bool(enough and p95 and before and p95 >= SLOWER * before)
     return {
         "name": one.now.name,

@@ -12,20 +12,20 @@ from ha_monitor.query.history import DAY, HOUR, SPARKLINE_STEP, bounds_of
 from ha_monitor.status.fleet import Fleet
 from ha_monitor.store.error_groups import GroupState
 from ha_monitor.store.queries import Gap
+from ha_monitor.web.formatting import UNKNOWN, count, duration, plural, share
 from ha_monitor.web.incidents import headline, sentences
 from ha_monitor.web.page import Page
 from ha_monitor.web.pages import names, queues
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at
-from ha_monitor.web.shown import UNKNOWN, count, duration, plural, share
 from ha_monitor.web.view import View
 
 QUEUES, NAMES = 8, 8
 """Queues and names that are listed."""
 LATELY = 900.0
-MOST_GROUPS = 100
+MAX_GROUPS = 100
 """Error groups that are counted, latest first."""
-LATE = 300.0
+LATE_AFTER = 300.0
 """Seconds after which the oldest task of a queue is late, as for the incident."""
 
 
@@ -64,14 +64,14 @@ def _number(label: str, noun: str, text: str, more: str = "", look: str = "", **
 
 
 def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
-    told = [one.state for one in of_queues.items if one.state.is_told]
-    if of_queues.items and not told:
+    reported = [one.state for one in of_queues.items if one.state.is_told]
+    if of_queues.items and not reported:
         return _number("waiting", "queues", UNKNOWN, "not known: producers send no task-sent")
-    oldest = min((one.wait.oldest for one in told if one.wait.oldest is not None), default=None)
+    oldest = min((one.wait.oldest for one in reported if one.wait.oldest is not None), default=None)
     waited = None if oldest is None else max(0.0, now - oldest)
     more = "" if waited is None else "oldest"
-    look = "bad" if waited is not None and waited >= LATE else ""
-    number = _number("waiting", "queues", count(sum(one.wait.waiting for one in told)), more, look)
+    look = "bad" if waited is not None and waited >= LATE_AFTER else ""
+    number = _number("waiting", "queues", count(sum(one.wait.waiting for one in reported)), more, look)
     return {**number, "since": at(oldest, now), "age": waited}
 
 
@@ -106,9 +106,9 @@ def _workers(fleet: Fleet) -> dict[str, Any]:
 
 
 def _new_errors(view: View, now: float) -> dict[str, Any]:
-    groups = list(islice(groups_in(view.queries, now - DAY, None), MOST_GROUPS))
+    groups = list(islice(groups_in(view.queries, now - DAY, None), MAX_GROUPS))
     new = sum(one.state in (GroupState.NEW, GroupState.REGRESSED) for one in groups)
-    least = "≥ " if len(groups) == MOST_GROUPS else ""
+    least = "≥ " if len(groups) == MAX_GROUPS else ""
     more = f"{least}{plural(len(groups), 'kind')} in 24 h"
     return _number("new errors", "errors", count(new), more, "bad" if new else "")
 

@@ -8,11 +8,11 @@ from typing import Any
 from ha_monitor.query.history import SPANS, QueuePoint, bounds_of, queues_over
 from ha_monitor.text.patterns import quoted
 from ha_monitor.web.charts import Chart, Row, chart
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.formatting import count, duration, rate
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.pages.queues import row
 from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, at, task_rows
-from ha_monitor.web.shown import count, duration, rate
 from ha_monitor.web.view import View
 
 SPAN = SPANS["3h"]
@@ -22,12 +22,12 @@ SPAN = SPANS["3h"]
 def page(view: View, asked: Parameters) -> Page:
     """The page of a queue.
 
-    :raises NotThere: if no queue has that name.
+    :raises NotFound: if no queue has that name.
     """
     within = max(1.0, asked.seconds("within"))
     found = view.queue(asked.name, within)
     if not found.items:
-        raise NotThere(f"no queue of the name {asked.name} is known")
+        raise NotFound(f"no queue of the name {asked.name} is known")
     (one,) = found.items[:1]
     now = found.time
     bounds = bounds_of(now, SPAN.seconds, SPAN.step)

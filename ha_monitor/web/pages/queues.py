@@ -9,13 +9,13 @@ from ha_monitor.answers.queues import SORTS, WITHIN, OneQueue
 from ha_monitor.query.history import HOUR, SPARKLINE_STEP, bounds_of, queues_over
 from ha_monitor.query.queues import Outlook
 from ha_monitor.web.charts import sparkline
+from ha_monitor.web.formatting import rate, rough
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at
-from ha_monitor.web.shown import rate, rough
 from ha_monitor.web.view import View
 
-LATE = 300.0
+LATE_AFTER = 300.0
 """Seconds after which the oldest task of a queue is late, as for the incident."""
 
 
@@ -73,7 +73,7 @@ def row(one: OneQueue, now: float, within: float) -> dict[str, Any]:
         "waiting": state.wait.waiting,
         "since": at(oldest, now),
         "age": age,
-        "late": age is not None and age >= LATE,
+        "late": age is not None and age >= LATE_AFTER,
         "in": rate(state.came),
         "out": rate(state.left),
         "never": never,

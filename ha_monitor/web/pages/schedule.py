@@ -7,7 +7,7 @@ from typing import Any
 from ha_monitor.query.schedules import SeenSchedule
 from ha_monitor.schedules.model import Occurrence, Run, ScheduleState
 from ha_monitor.text.patterns import quoted
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.pages.schedules import row
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at, short_id
@@ -31,11 +31,11 @@ MEANINGS = {
 def page(view: View, asked: Parameters) -> Page:
     """The page of a schedule.
 
-    :raises NotThere: if no schedule has that name.
+    :raises NotFound: if no schedule has that name.
     """
     found = view.schedule(asked.name)
     if not found.items:
-        raise NotThere(f"no schedule of the name {asked.name} is known")
+        raise NotFound(f"no schedule of the name {asked.name} is known")
     (seen,) = found.items
     values = {
         "schedule": {**row(seen, found.time), **_known(seen, found.time)},

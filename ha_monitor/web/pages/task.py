@@ -10,10 +10,10 @@ from ha_monitor.query.fields import OPEN, queue_time_of, runtime_of
 from ha_monitor.query.story import Step, steps_of
 from ha_monitor.query.tree import Leg, branches
 from ha_monitor.store.queries import KeptTask
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.formatting import duration, plural
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at, command, short_id, task_row
-from ha_monitor.web.shown import duration, plural
 from ha_monitor.web.timeline import timeline
 from ha_monitor.web.view import View
 
@@ -28,7 +28,7 @@ WHAT = {
     "task-revoked": "revoked",
 }
 _LOOKS = {"task-failed": "bad", "task-rejected": "bad", "task-retried": "warn", "task-revoked": "warn"}
-MOST_STEPS = 300
+MAX_STEPS = 300
 """Latest steps of a story that are shown."""
 ALONE = "A group or chord that a client sent is not connected in events: each of its tasks is a root of its own."
 
@@ -36,12 +36,12 @@ ALONE = "A group or chord that a client sent is not connected in events: each of
 def page(view: View, asked: Parameters) -> Page:
     """The task, or a choice of those whose ids begin with the text.
 
-    :raises NotThere: if there is none.
+    :raises NotFound: if there is none.
     """
     found = view.task(asked.name)
     now = found.time
     if not found.items:
-        raise NotThere(
+        raise NotFound(
             f"no task has the id {asked.name}, and none of those that are listed begins so: "
             "no event of it was received, or it is no longer kept"
         )
@@ -73,8 +73,8 @@ def _values(one: OneTask, view: View, now: float) -> dict[str, Any]:
         "keywords": record.kwargs,
         "known": _known(task),
         "remarks": one.remarks,
-        "steps": [_step(step, task, now) for step in steps[-MOST_STEPS:]],
-        "earlier": max(0, len(steps) - MOST_STEPS),
+        "steps": [_step(step, task, now) for step in steps[-MAX_STEPS:]],
+        "earlier": max(0, len(steps) - MAX_STEPS),
         "traceback": group["traceback"] if group and record.state is State.FAILURE else "",
         "workflow": _workflow(one, now),
         "journal": f"journalctl HA_TASK_ID={record.task_id} -o cat | jq" if _is_plain(record.task_id) else "",

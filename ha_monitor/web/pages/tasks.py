@@ -12,7 +12,7 @@ from ha_monitor.errors import UsageError
 from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import BAD_ENDS, FIELDS
 from ha_monitor.query.language import parse_filter
-from ha_monitor.web.nouns import order_of
+from ha_monitor.web.endpoints import order_of
 from ha_monitor.web.page import Page
 from ha_monitor.web.pages.names import flags
 from ha_monitor.web.parameters import Parameters, text_of, words_of
@@ -33,7 +33,7 @@ TABS = (
 _STATE = "state="
 COUNTED_FOR = 3600.0
 """Seconds for which a tab counts the tasks that ended in its state."""
-MOST_COUNTED = 1000
+MAX_COUNTED = 1000
 
 
 def page(view: View, asked: Parameters) -> Page:
@@ -77,13 +77,13 @@ def _found(view: View, asked: Parameters) -> Result:
 
 def _counts(view: View, now: float) -> dict[str, str]:
     """How many tasks are open, and how many ended badly within `COUNTED_FOR`, by state."""
-    opened = len(view.queries.open(MOST_COUNTED))
+    opened = len(view.queries.open(MAX_COUNTED))
     ended = Counter(
-        one.state for one in view.queries.ended_badly(now - COUNTED_FOR, now, MOST_COUNTED) if not one.orphaned
+        one.state for one in view.queries.ended_badly(now - COUNTED_FOR, now, MAX_COUNTED) if not one.orphaned
     )
-    least = "" if ended.total() < MOST_COUNTED else "\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
+    least = "" if ended.total() < MAX_COUNTED else "\N{GREATER-THAN OR EQUAL TO}\N{NO-BREAK SPACE}"
     found = {state.value: f"{least}{number:,} in 1 h" for state, number in ended.items()}
-    return {**found, "open": f"{opened:,}" if opened < MOST_COUNTED else f"{MOST_COUNTED:,}+"}
+    return {**found, "open": f"{opened:,}" if opened < MAX_COUNTED else f"{MAX_COUNTED:,}+"}
 
 
 def _tabs(words: list[str], asked: Parameters, counts: Mapping[str, str] | None = None) -> list[dict[str, Any]]:

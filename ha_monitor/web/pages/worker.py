@@ -6,7 +6,7 @@ from typing import Any
 
 from ha_monitor.query.workers import SeenWorker
 from ha_monitor.text.patterns import quoted
-from ha_monitor.web.page import NotThere, Page
+from ha_monitor.web.page import NotFound, Page
 from ha_monitor.web.pages.workers import row
 from ha_monitor.web.parameters import Parameters, text_of
 from ha_monitor.web.rows import about, short_id, task_rows
@@ -21,11 +21,11 @@ LEFT = 10
 def page(view: View, asked: Parameters) -> Page:
     """The page of a worker.
 
-    :raises NotThere: if no worker has that name.
+    :raises NotFound: if no worker has that name.
     """
     found = view.worker(asked.name)
     if not found.items:
-        raise NotThere(f"no worker of the name {asked.name} was heard of")
+        raise NotFound(f"no worker of the name {asked.name} was heard of")
     (one,) = found.items[:1]
     now = found.time
     only = f"worker={quoted(asked.name)}"

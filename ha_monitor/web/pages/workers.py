@@ -6,14 +6,14 @@ from typing import Any
 
 from ha_monitor.query.workers import SeenWorker
 from ha_monitor.status.workers import worker_of
+from ha_monitor.web.formatting import UNKNOWN, duration, rate
 from ha_monitor.web.page import Page
 from ha_monitor.web.parameters import Parameters
 from ha_monitor.web.rows import about, at
-from ha_monitor.web.shown import UNKNOWN, duration, rate
 from ha_monitor.web.view import View
 
 _STATES = ("lost", "late", "online", "offline")
-_MOST_DIGITS = 20
+_MAX_DIGITS = 20
 
 
 def page(view: View, asked: Parameters) -> Page:
@@ -37,27 +37,27 @@ def row(one: SeenWorker, now: float) -> dict[str, Any]:
 
     :param now: seconds since the epoch.
     """
-    told = worker_of(one.entry)
-    skew = told.skew
+    worker = worker_of(one.entry)
+    skew = worker.skew
     return {
-        "name": told.name,
-        "state": told.state,
-        "no_events": told.task_events is False,
+        "name": worker.name,
+        "state": worker.state,
+        "no_events": worker.task_events is False,
         # The store reports how long it has been silent; to the millisecond, this time would differ at each request.
-        "seen": at(round(now - told.silent), now),
-        "silent": told.silent,
-        "active": _number(told.active),
+        "seen": at(round(now - worker.silent), now),
+        "silent": worker.silent,
+        "active": _number(worker.active),
         "rate": rate(one.rate),
         "failed": one.failed,
-        "processed": _number(told.processed),
+        "processed": _number(worker.processed),
         "started": at(one.entry.online, now),
-        "software": told.software,
+        "software": worker.software,
         "clock": f"{duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}" if skew else "",
-        "load": " ".join(_number(part) for part in told.loadavg[:3]) if isinstance(told.loadavg, list) else UNKNOWN,
+        "load": " ".join(_number(part) for part in worker.loadavg[:3]) if isinstance(worker.loadavg, list) else UNKNOWN,
     }
 
 
 def _number(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, int | float) or len(str(value)) > _MOST_DIGITS:
+    if isinstance(value, bool) or not isinstance(value, int | float) or len(str(value)) > _MAX_DIGITS:
         return UNKNOWN
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"

@@ -1,4 +1,4 @@
-"""What can be asked, by noun: the parameters, and the answer for programs. The pages take the same parameters.
+"""The endpoints for programs: their parameters and their answers. The pages take the same parameters.
 
 The table is the single source of the interface for programs and of its description (`description.py`).
 """
@@ -24,18 +24,18 @@ from ha_monitor.query.queue_items import QueueItem
 from ha_monitor.query.schedules import ScheduleItem
 from ha_monitor.query.search import Order
 from ha_monitor.status.fleet import Fleet
-from ha_monitor.web.page import NotThere
+from ha_monitor.web.page import NotFound
 from ha_monitor.web.parameters import Kind, Parameter, Parameters
 from ha_monitor.web.view import View
 
-MOST_LISTED = 1000
+MAX_ITEMS = 1000
 """Items of one answer."""
 TASK_SORTS = tuple(name for name, field in FIELDS.items() if field.kind is not FieldKind.TIME)
 
 FILTER = Parameter("filter", Kind.FILTER, "conditions such as FIELD=VALUE, as on the command line; all must hold")
 SINCE = Parameter("since", Kind.TIME, "-1h, 02:00, 2026-11-25 02:00 or ISO 8601")
 UNTIL = Parameter("until", Kind.TIME, "the same")
-LIMIT = Parameter("limit", Kind.COUNT, "maximum number of items", "50", most=MOST_LISTED)
+LIMIT = Parameter("limit", Kind.COUNT, "maximum number of items", "50", maximum=MAX_ITEMS)
 REVERSE = Parameter("reverse", Kind.FLAG, "reverse the order")
 AFTER = Parameter("after", Kind.TEXT, "continues after the last item of the previous list (its `after`)")
 NAME = Parameter("name", Kind.TEXT, "only these; several by comma, * stands for any text")
@@ -61,7 +61,7 @@ class TailDocument(Struct):
     """As in the log."""
 
 
-class Noun(NamedTuple):
+class Endpoint(NamedTuple):
     """A kind of question for programs."""
 
     name: str
@@ -160,11 +160,11 @@ def _no_tail(_view: View, _asked: Parameters) -> Struct:
 
 
 def _one(result: Result, what: str, name: str) -> Result:
-    """:raises NotThere: if nothing has that name.
+    """:raises NotFound: if nothing has that name.
     :raises UsageError: if several names begin with it.
     """
     if not result.items:
-        raise NotThere(f"no {what} is known as {name}")
+        raise NotFound(f"no {what} is known as {name}")
     if len(result.items) > 1:
         raise UsageError(f"{name}: {len(result.items)} ids or names begin so; give more characters")
     return result
@@ -173,15 +173,15 @@ def _one(result: Result, what: str, name: str) -> Result:
 _WITHIN = Parameter(
     "within", Kind.DURATION, "time in which a queue should become empty with the processes that are needed", "10m"
 )
-NOUNS = (
-    Noun(
+ENDPOINTS = (
+    Endpoint(
         "tasks",
         "Tasks that match, newest first",
         (FILTER, SINCE, UNTIL, sort_by(("", *TASK_SORTS), ""), REVERSE, LIMIT, AFTER),
         TaskItem,
         _tasks,
     ),
-    Noun(
+    Endpoint(
         "tasks",
         "The story of a task, by its id or the beginning of one",
         (Parameter("tree", Kind.FLAG, "also the workflow that it is a part of"),),
@@ -189,50 +189,54 @@ NOUNS = (
         _task,
         takes_name=True,
     ),
-    Noun(
+    Endpoint(
         "errors",
         "Error groups, latest error first",
         (SINCE, UNTIL, sort_by(tuple(ERROR_SORTS), "last"), REVERSE, LIMIT),
         GroupItem,
         _errors,
     ),
-    Noun("errors", "A group of errors, with its traceback", (), GroupItem, _error, takes_name=True),
-    Noun(
+    Endpoint("errors", "A group of errors, with its traceback", (), GroupItem, _error, takes_name=True),
+    Endpoint(
         "names",
         "What was run by name, beside the same time of the day before",
         (NAME, SINCE, UNTIL, sort_by(tuple(names.SORTS), "failed"), REVERSE, LIMIT),
         NameItem,
         _names,
     ),
-    Noun("names", "What was run of a name", (SINCE, UNTIL), NameItem, _name, takes_name=True),
-    Noun(
+    Endpoint("names", "What was run of a name", (SINCE, UNTIL), NameItem, _name, takes_name=True),
+    Endpoint(
         "queues",
         "Queues: what waits, for how long, whether it empties",
         (NAME, sort_by(tuple(queues.SORTS), "oldest"), REVERSE, LIMIT, _WITHIN),
         QueueItem,
         _queues,
     ),
-    Noun("queues", "A queue, with the tasks that have waited longest", (_WITHIN,), QueueItem, _queue, takes_name=True),
-    Noun("workers", "Workers, lost ones first", (NAME, REVERSE, LIMIT), WorkerItem, _workers),
-    Noun("workers", "A worker; if it is lost, with what became of its tasks", (), WorkerItem, _worker, takes_name=True),
-    Noun(
+    Endpoint(
+        "queues", "A queue, with the tasks that have waited longest", (_WITHIN,), QueueItem, _queue, takes_name=True
+    ),
+    Endpoint("workers", "Workers, lost ones first", (NAME, REVERSE, LIMIT), WorkerItem, _workers),
+    Endpoint(
+        "workers", "A worker; if it is lost, with what became of its tasks", (), WorkerItem, _worker, takes_name=True
+    ),
+    Endpoint(
         "schedules",
         "What celery beat should run, and whether it did; the worst first",
         (NAME, REVERSE, LIMIT),
         ScheduleItem,
         _schedules,
     ),
-    Noun("schedules", "A schedule, with its latest due times", (), ScheduleItem, _schedule, takes_name=True),
-    Noun(
+    Endpoint("schedules", "A schedule, with its latest due times", (), ScheduleItem, _schedule, takes_name=True),
+    Endpoint(
         "problems",
         "What is wrong now, the worst first",
         (Parameter("all", Kind.FLAG, "also what was over within the last hour"), REVERSE, LIMIT),
         ProblemItem,
         _problems,
     ),
-    Noun("monitor", "The instances of the monitor, its store and its workers", (), Fleet, _monitor),
+    Endpoint("monitor", "The instances of the monitor, its store and its workers", (), Fleet, _monitor),
 )
-TAIL = Noun(
+TAIL = Endpoint(
     "tail",
     "What the fleet announces, starting at a cursor; without one, the current cursor",
     (
@@ -243,4 +247,4 @@ TAIL = Noun(
     TailDocument,
     _no_tail,
 )
-BY_NAME = {(noun.name, noun.takes_name): noun for noun in NOUNS}
+BY_NAME = {(noun.name, noun.takes_name): noun for noun in ENDPOINTS}

@@ -16,7 +16,7 @@ _OF_THE_CLOCK = ("time", "searched")
 
 def of_page(html: bytes) -> str:
     """The tag of a page. It ignores the texts of `<time>` elements, and all of those with `data-clock`."""
-    return _tag(_TIME.sub(lambda found: b"" if _CLOCK in found[1] else found[1], html))
+    return _etag(_TIME.sub(lambda found: b"" if _CLOCK in found[1] else found[1], html))
 
 
 def of_document(document: Any) -> str:
@@ -26,7 +26,7 @@ def of_document(document: Any) -> str:
     plain = msgspec.to_builtins(document)
     if isinstance(plain, dict):
         plain = {name: value for name, value in plain.items() if name not in _OF_THE_CLOCK}
-    return _tag(msgspec.json.encode(_rounded(plain)))
+    return _etag(msgspec.json.encode(_rounded(plain)))
 
 
 def _rounded(value: Any) -> Any:
@@ -39,11 +39,11 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def _tag(content: bytes) -> str:
+def _etag(content: bytes) -> str:
     # A weak tag: equal tags mean equal content, though not byte for byte.
     return f'W/"{hashlib.sha256(content).hexdigest()[:20]}"'
 
 
-def is_known(header: str | None, tag: str) -> bool:
+def is_current(header: str | None, tag: str) -> bool:
     """Whether the client already has the answer with this tag, according to its If-None-Match header."""
     return header is not None and tag in (part.strip() for part in header.split(","))

@@ -12,28 +12,28 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import HaMonitorError, StoreUnavailable
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.threads import CallThread, Threads, ThreadUnavailable
-from ha_monitor.web.shared import heard
+from ha_monitor.web.answer_cache import mark_retrieved
 from ha_monitor.web.view import View
 
-READERS = 3
+POOL_SIZE = 3
 """Connections at once."""
-MOST_WAITING = 64
+MAX_QUESTIONS = 64
 """Questions at once, including those that are being answered."""
 TIME_LIMIT = 10.0
 """Seconds after which the wait for an answer is given up."""
 Result = TypeVar("Result")
 
 
-class Crowded(HaMonitorError):
+class TooManyQuestions(HaMonitorError):
     """There are more questions than can be answered."""
 
 
-class Readers:
+class ReaderPool:
     """Answers questions, a few at once. Used only in the server's thread."""
 
-    def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = READERS) -> None:
+    def __init__(self, config: Config, clock: Clock, threads: Threads, count: int = POOL_SIZE) -> None:
         self._free = [_Reader(config, clock, threads.calls(f"reader-{number}")) for number in range(count)]
-        self._turns = asyncio.Semaphore(count)
+        self._slots = asyncio.Semaphore(count)
         """The free connections. Callers get them in order; the turn of a caller that gave up goes to the next one."""
         self._waiting = 0
 
@@ -41,10 +41,10 @@ class Readers:
         """The answer to a question, from a thread.
 
         :raises StoreUnavailable: if the store is unavailable, or takes too long.
-        :raises Crowded: if there are too many questions, or the system allows no thread for them.
+        :raises TooManyQuestions: if there are too many questions, or the system allows no thread for them.
         """
-        if self._waiting >= MOST_WAITING:
-            raise Crowded("too many questions at once; ask again in a moment")
+        if self._waiting >= MAX_QUESTIONS:
+            raise TooManyQuestions("too many questions at once; ask again in a moment")
         self._waiting += 1
         try:
             async with asyncio.timeout(TIME_LIMIT):
@@ -52,12 +52,12 @@ class Readers:
         except TimeoutError:
             raise StoreUnavailable(f"the store gave no answer within {TIME_LIMIT:g} s") from None
         except ThreadUnavailable as error:
-            raise Crowded(f"{error}; ask again in a moment") from None
+            raise TooManyQuestions(f"{error}; ask again in a moment") from None
         finally:
             self._waiting -= 1
 
     async def _answer(self, question: Callable[[View], Result]) -> Result:
-        await self._turns.acquire()
+        await self._slots.acquire()
         reader = self._free.pop()
         done = reader.thread.submit(partial(reader.answer, question))
         asking = asyncio.ensure_future(asyncio.wrap_future(done))
@@ -66,9 +66,9 @@ class Readers:
         return await asyncio.shield(asking)
 
     def _put_back(self, reader: _Reader, done: asyncio.Future[Any]) -> None:
-        heard(done)
+        mark_retrieved(done)
         self._free.append(reader)
-        self._turns.release()
+        self._slots.release()
 
 
 class _Reader:

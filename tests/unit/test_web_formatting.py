@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.web.shown import UNKNOWN, breaks, clock, duration, harmless, instant, lines, rate, rough, share
+from ha_monitor.web.formatting import UNKNOWN, breaks, clock, duration, harmless, instant, lines, rate, rough, share
 
 NOW = 1_795_586_043.5
 
