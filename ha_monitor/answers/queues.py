@@ -62,7 +62,7 @@ def queues(
     now = queries.now()
     wanted = [Pattern(parts) for parts in split_values("*" if pattern is None else pattern)]
     states = queue_states(queries, now, lambda name: any(one.matches(name) for one in wanted))
-    states.sort(key=lambda one: (one.is_told, SORTS[sort](one, within)), reverse=True)
+    states.sort(key=lambda one: (one.has_producers, SORTS[sort](one, within)), reverse=True)
     if reverse:
         states.reverse()
     shown = states[:limit] if limit else states
@@ -90,7 +90,7 @@ def oldest_tasks(queries: Queries, state: QueueState, count: int) -> list[KeptTa
 def _unreported(queries: Queries, states: Sequence[QueueState]) -> list[Gap]:
     """Tasks that may be waiting unseen: in queues without `task-sent` events, and open tasks without a known queue."""
     gaps = []
-    if names := [state.name for state in states if not state.is_told]:
+    if names := [state.name for state in states if not state.has_producers]:
         more = f" and {len(names) - _NAMED} more queues" if len(names) > _NAMED else ""
         gaps.append(Gap(f"what waits in {', '.join(names[:_NAMED])}{more}, {NOT_REPORTED}", 0, 0))
     tasks = [task for task in queries.tasks(queries.open(MAX_OPEN_TASKS)) if task is not None]

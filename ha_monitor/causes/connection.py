@@ -33,7 +33,7 @@ class _Row(NamedTuple):
     words: str
     """A regular expression that must match their text."""
     text: str
-    """A template: `why` is the library's own text, `ours` is the service."""
+    """A template: `why` is the library's own text, `service` is what was called."""
     lasting: bool = False
     connecting: bool = False
     """Whether this is the cause only while connecting."""
@@ -45,7 +45,7 @@ _ROWS = (
     _Row(
         ssl.SSLCertVerificationError,
         r"mismatch|not valid for",
-        "{why}: name the host in {ours.setting} as its certificate does",
+        "{why}: name the host in {service.setting} as its certificate does",
         lasting=True,
     ),
     _Row(
@@ -69,92 +69,94 @@ _ROWS = (
     _Row(
         ssl.SSLError,
         r"(?i)WRONG.VERSION|RECORD.LAYER|HTTP.REQUEST|PACKET.LENGTH|UNKNOWN.PROTOCOL|UNEXPECTED_MESSAGE",
-        "what answers there does not speak TLS ({why}): correct the port in {ours.setting}, or use {ours.without_tls}",
+        "what answers there does not speak TLS ({why}): correct the port in {service.setting}, or use "
+        "{service.without_tls}",
         lasting=True,
     ),
     _Row(
         socket.gaierror,
         rf"\[Errno (?:{_UNKNOWN_HOST})\]",
-        "the name of this host cannot be resolved ({why}): correct {ours.setting}",
+        "the name of this host cannot be resolved ({why}): correct {service.setting}",
         lasting=True,
     ),
     _Row(
         _OTHER_PROTOCOL,
         r'(?i)protocol error.*"A"',
-        "RabbitMQ answers there, not Redis: correct {ours.setting}",
+        "RabbitMQ answers there, not Redis: correct {service.setting}",
         lasting=True,
     ),
     _Row(
         _OTHER_PROTOCOL,
         r"(?i)protocol error.*\\x1[4-7]",
-        "what answers there speaks TLS: use {ours.with_tls}",
+        "what answers there speaks TLS: use {service.with_tls}",
         lasting=True,
     ),
     _Row(
         _OTHER_PROTOCOL,
         "(?i)protocol error",
-        "what answers there is no Redis ({why}): correct {ours.setting}",
+        "what answers there is no Redis ({why}): correct {service.setting}",
         lasting=True,
     ),
     _Row(
         "amqp.exceptions.UnexpectedFrame",
         "",
-        "what answers there is no RabbitMQ ({why}): correct {ours.setting}",
+        "what answers there is no RabbitMQ ({why}): correct {service.setting}",
         lasting=True,
         connecting=True,
     ),
     _Row(
         "redis.sentinel.MasterNotFoundError",
         "",
-        "the sentinels name no primary: they do not answer, know it by another name than the one in {ours.setting} or "
-        "master_name, or it is down",
+        "the sentinels name no primary: they do not answer, know it by another name than the one in {service.setting} "
+        "or master_name, or it is down",
     ),
     _Row(
         (TimeoutError, redis.exceptions.TimeoutError),
         "",
-        "no answer{within}: it hangs, the network drops what is sent, or the port in {ours.setting} is not one for "
-        "{ours.scheme}://",
+        "no answer{within}: it hangs, the network drops what is sent, or the port in {service.setting} is not one for "
+        "{service.scheme}://",
         connecting=True,
     ),
     _Row((TimeoutError, redis.exceptions.TimeoutError), "", "no answer{within}"),
     _Row(
         _CLOSED,
         r"(?i)closed|reset by peer|broken pipe|EOF",
-        "{why}, right after connecting: the port in {ours.setting} may be one without TLS; then use {ours.without_tls}",
+        "{why}, right after connecting: the port in {service.setting} may be one without TLS; then use "
+        "{service.without_tls}",
         connecting=True,
         by_tls=True,
     ),
     _Row(
         _CLOSED,
         r"(?i)closed|reset by peer|broken pipe|EOF",
-        "{why}, right after connecting: the port in {ours.setting} may be one for TLS; then use {ours.with_tls}",
+        "{why}, right after connecting: the port in {service.setting} may be one for TLS; then use {service.with_tls}",
         connecting=True,
         by_tls=False,
     ),
 )
 
 
-def cause_of(error: BaseException, ours: Service, *, connecting: bool = False) -> Cause:
+def cause_of(error: BaseException, service: Service, *, connecting: bool = False) -> Cause:
     """Why a call failed.
 
-    :param ours: the service that was called.
+    :param service: the service that was called.
     :param connecting: whether the connection was being established.
     """
     chain = list(_chain(error))
     is_about_files = any(
         isinstance(one, ssl.SSLError | FileNotFoundError | PermissionError | IsADirectoryError) for one in chain
     )
-    if ours.uses_tls and is_about_files and (fault := ours.faulty_file()):
+    if service.uses_tls and is_about_files and (fault := service.faulty_file()):
         return Cause(fault, lasting=True)
     for row in _ROWS:
-        if (row.connecting and not connecting) or (row.by_tls is not None and row.by_tls is not ours.uses_tls):
+        if (row.connecting and not connecting) or (row.by_tls is not None and row.by_tls is not service.uses_tls):
             continue
         for one in chain:
             if _is_of(one, row.kinds) and re.search(row.words, str(one)):
-                return Cause(_filled(row.text, one, ours), row.lasting)
+                return Cause(_filled(row.text, one, service), row.lasting)
     # A library's own text repeats the address, which the caller adds as well.
     system = next((one for one in chain if isinstance(one, OSError) and one.strerror), None)
-    return Cause(undecorated(system)) if system else refusal_of(error, ours.setting)
+    return Cause(undecorated(system)) if system else refusal_of(error, service.setting)
 
 
 def _is_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseException], ...] | str) -> bool:
@@ -163,16 +165,16 @@ def _is_of(error: BaseException, kinds: type[BaseException] | tuple[type[BaseExc
     return isinstance(error, kinds)
 
 
-def _filled(text: str, error: BaseException, ours: Service) -> str:
+def _filled(text: str, error: BaseException, service: Service) -> str:
     system = isinstance(error, OSError) and error.strerror
-    setting = f" ({ours.timeout})" if ours.timeout else ""
+    setting = f" ({service.timeout})" if service.timeout else ""
     return text.format(
         why=undecorated(error) if system else plain_text(error).rstrip("."),
-        ours=ours,
-        within=f" within {ours.seconds:g} s{setting}" if ours.seconds else "",
-        ca=ours.name_of("ca_certs"),
-        cert=ours.name_of("certfile"),
-        key=ours.name_of("keyfile"),
+        service=service,
+        within=f" within {service.seconds:g} s{setting}" if service.seconds else "",
+        ca=service.name_of("ca_certs"),
+        cert=service.name_of("certfile"),
+        key=service.name_of("keyfile"),
     )
 
 

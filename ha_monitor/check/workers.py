@@ -22,7 +22,7 @@ from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, ConfigurationErr
 from ha_monitor.events.serializers import refused_serializer
 from ha_monitor.store.reader import StoreReader, WorkerEntry
 
-LATELY = timedelta(minutes=10)
+REFUSED_WITHIN = timedelta(minutes=10)
 """For how long a refused message says something about the workers that run now."""
 _REJECTED = 50
 
@@ -136,7 +136,7 @@ def refused_lately(rejected: list[dict[str, Any]], now: datetime) -> dict[str, s
     for sample in rejected:
         serializer, at = refused_serializer(str(sample.get("reason"))), str(sample.get("time"))
         try:
-            is_new = now - datetime.fromisoformat(at) < LATELY
+            is_new = now - datetime.fromisoformat(at) < REFUSED_WITHIN
         except (ValueError, TypeError):
             continue
         if serializer and is_new:

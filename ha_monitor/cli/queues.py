@@ -126,12 +126,12 @@ def needed(state: QueueState, within: float) -> str:
 
 
 def _if_reported(cell: Callable[[QueueState, Style], Cell]) -> Callable[[OneQueue, Style], Cell]:
-    return lambda one, style: cell(one.state, style) if one.state.is_told else ""
+    return lambda one, style: cell(one.state, style) if one.state.has_producers else ""
 
 
 def _columns(within: float) -> list[ItemColumn]:
     def waiting(one: OneQueue, style: Style) -> Cell:
-        return str(one.state.wait.waiting) if one.state.is_told else "" if style.seconds else NOT_KNOWN
+        return str(one.state.wait.waiting) if one.state.has_producers else "" if style.seconds else NOT_KNOWN
 
     def age(state: QueueState, style: Style) -> Cell:
         return style.duration(None if state.wait.oldest is None else max(0.0, style.now - state.wait.oldest))
@@ -169,7 +169,7 @@ def _write_details(
     more = f"{needed(state, inf)} to keep up, {needed(state, within)} to be empty within {_in_words(within)}"
     emptying = empty_in(state, style)
     known: dict[str, str | None] = {"waiting": NOT_REPORTED}
-    if state.is_told:
+    if state.has_producers:
         oldest = state.wait.oldest
         known = {
             "waiting": str(state.wait.waiting),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RECENT = "-1h"
 """Since when the failures on a worker are listed."""
-SHOWN = 3
+MAX_SHOWN = 3
 """Ids that are shown per fate of a lost worker's tasks."""
 
 
@@ -64,7 +64,7 @@ def _write_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
     from ha_monitor.cli import tasks
     from ha_monitor.text.patterns import quoted
 
-    _write_left(one, options)
+    _write_lost_tasks(one, options)
     worker = f"worker={quoted(one.entry.name)}"
     for words, oldest_first in (
         ([worker, "state=RECEIVED,STARTED"], True),
@@ -78,7 +78,7 @@ def _write_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
         tasks.run(more)
 
 
-def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
+def _write_lost_tasks(one: SeenWorker, options: argparse.Namespace) -> None:
     """Write what became of the tasks that a lost worker had."""
     if one.left is None:
         return
@@ -91,7 +91,7 @@ def _write_left(one: SeenWorker, options: argparse.Namespace) -> None:
         return
     output.row(f"Of the {count} tasks that it had when it was lost:" if count > 1 else "Of the task that it had:")
     header = [Column("  FATE", 0), Column("TASKS", 1, right=True), Column("FIRST", 2, MIN_ID_LENGTH)]
-    rows: list[list[Cell]] = [[f"  {fate}", str(len(ids)), " ".join(ids[:SHOWN])] for fate, ids in fates]
+    rows: list[list[Cell]] = [[f"  {fate}", str(len(ids)), " ".join(ids[:MAX_SHOWN])] for fate, ids in fates]
     for row in laid_out(header, rows, output.shown, width=terminal_width(), legend=not options.no_legend):
         output.row(*row)
 

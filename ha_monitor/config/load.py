@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ha_monitor.config import schedules
-from ha_monitor.config.notify import lacking_in, problem_in, problem_of
+from ha_monitor.config.notify import missing_in, problem_in, problem_of
 from ha_monitor.config.paths import CREDENTIALS, DEFAULT_FILE
 from ha_monitor.config.schema import Config, Name
 from ha_monitor.config.secrets import mask
@@ -86,7 +86,7 @@ class Loaded(NamedTuple):
 
         :raises ConfigurationError: if a channel lacks something, such as a secret that cannot be read.
         """
-        if (problem := lacking_in(self.config.notify)) is not None:
+        if (problem := missing_in(self.config.notify)) is not None:
             raise ConfigurationError(f"{self.sources.get('notify.channels', 'the configuration')}: {problem}")
 
     @contextmanager

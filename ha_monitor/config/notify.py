@@ -223,18 +223,18 @@ def _urls(settings: Notify) -> Iterator[tuple[str, str]]:
     yield from ((f"notify.secrets.{name}.url", secrets.url) for name, secrets in settings.secrets.items())
 
 
-def lacking_in(settings: Notify) -> str | None:
+def missing_in(settings: Notify) -> str | None:
     """What a channel lacks, such as a secret, as a text that begins with the key; None if nothing. Not part of
     validation, because users of commands that only read may not be able to read the secrets.
     """
     for name, channel in settings.channels.items():
-        lacking = _lacking(channel, settings.secrets_of(name))
+        lacking = _missing(channel, settings.secrets_of(name))
         if lacking:
             return f"notify.channels.{name}: expected {lacking}"
     return None
 
 
-def _lacking(channel: Any, secrets: Secrets) -> str:
+def _missing(channel: Any, secrets: Secrets) -> str:
     if isinstance(channel, Webhook | Heartbeat) and bool(channel.url) == bool(secrets.url):
         place = "here or as the secret url"
         return f"one url, {place}, and not both" if secrets.url else f"a url, {place}"

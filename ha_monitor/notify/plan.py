@@ -71,13 +71,13 @@ def plan(
     incidents: Sequence[Incident],
     routes: Sequence[Route],
     paces: Mapping[str, Pace],
-    book: Book,
+    deliveries: Book,
     token: int,
     *,
     held: frozenset[str] = frozenset(),
     refused: Mapping[Refusal, float] = _NO_REFUSALS,
 ) -> Plan:
-    """What is due at `book.now`.
+    """What is due at `deliveries.now`.
 
     :param paces: of all channels, by name.
     :param token: fencing token of this instance.
@@ -85,49 +85,53 @@ def plan(
     :param refused: what channels refused, with the seconds for which it is not tried again. After them, it is due after
         everything that was not refused.
     """
-    busy = {claim.channel for claim in book.claims}
-    made = Plan([], [], _forgotten(incidents, paces, book))
+    busy = {claim.channel for claim in deliveries.claims}
+    made = Plan([], [], _forgotten(incidents, paces, deliveries))
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
     for one in incidents:
-        for name in _channels_of(one, routes, paces, book):
+        for name in _channels_of(one, routes, paces, deliveries):
             by_channel[name].append(one)
     firing = [one for one in incidents if one.phase is Phase.FIRING]
     for name, pace in paces.items():
-        notified = _notified_of(name, firing, {one.id for one in by_channel[name]}, book)
+        notified = _notified_of(name, firing, {one.id for one in by_channel[name]}, deliveries)
         due = [
             found
             for one in by_channel[name]
             if refused.get((name, one.id, one.phase), 0.0) <= 0
             and (
                 found := _due(
-                    *(one, name, pace, book, made.noted),
-                    hidden=_is_silenced(one, book.now) or one.cause in notified,
+                    *(one, name, pace, deliveries, made.noted),
+                    hidden=_is_silenced(one, deliveries.now) or one.cause in notified,
                     held=one.id in held,
                 )
             )
         ]
         if name in busy:
             continue
-        groups = _in_groups(name, pace, due, incidents, book)
-        if (message := _message(name, pace, groups, book, token, refused=refused)) is not None:
+        groups = _in_groups(name, pace, due, incidents, deliveries)
+        if (message := _message(name, pace, groups, deliveries, token, refused=refused)) is not None:
             made.messages.append(message)
     return made
 
 
-def believed_to_fire(channels: Collection[str], book: Book) -> frozenset[str]:
+def believed_to_fire(channels: Collection[str], deliveries: Book) -> frozenset[str]:
     """Ids of the incidents that a channel was or is being notified of, and not yet of their end."""
-    told = {name for (name, channel), told in book.told.items() if channel in channels and told.phase is Phase.FIRING}
-    return frozenset(told.union(part.incident for claim in book.claims for part in claim.parts))
+    notified = {
+        name
+        for (name, channel), notified in deliveries.told.items()
+        if channel in channels and notified.phase is Phase.FIRING
+    }
+    return frozenset(notified.union(part.incident for claim in deliveries.claims for part in claim.parts))
 
 
-def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:
+def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], deliveries: Book) -> list[str]:
     """The channels that an incident is for; if it is resolved, those that were notified of it."""
     if incident.phase is Phase.RESOLVED:
-        return [name for name in paces if (incident.id, name) in book.told]
+        return [name for name in paces if (incident.id, name) in deliveries.told]
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
+def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], deliveries: Book) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
     :param goes_there: ids of the incidents that are routed to the channel.
@@ -135,8 +139,8 @@ def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str],
     return {
         one.id
         for one in firing
-        if (one.id in goes_there and not _is_silenced(one, book.now))
-        or ((told := book.told.get((one.id, channel))) is not None and told.phase is Phase.FIRING)
+        if (one.id in goes_there and not _is_silenced(one, deliveries.now))
+        or ((last_notice := deliveries.told.get((one.id, channel))) is not None and last_notice.phase is Phase.FIRING)
     }
 
 
@@ -148,7 +152,7 @@ def _due(
     incident: Incident,
     channel: str,
     pace: Pace,
-    book: Book,
+    deliveries: Book,
     noted: list[tuple[str, str, float]],
     *,
     hidden: bool,
@@ -159,43 +163,45 @@ def _due(
     :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
         considers an alert resolved if it is not repeated.
     """
-    told = book.told.get((incident.id, channel))
-    number = told.times + 1 if told else 1
+    last_notice = deliveries.told.get((incident.id, channel))
+    number = last_notice.times + 1 if last_notice else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
-        return _due_end(incident, pace, told, book.now)
-    if hidden or (held and (told is None or not told.times or told.phase is Phase.RESOLVED)):
+        return _due_end(incident, pace, last_notice, deliveries.now)
+    if hidden or (held and (last_notice is None or not last_notice.times or last_notice.phase is Phase.RESOLVED)):
         return None
     part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
-    if told is None:
-        noted.append((incident.id, channel, book.now))
-        return _Due(group, book.now, part, book.now + pace.group_wait)
-    at = _not_ahead(told.at, book.now)
-    if not told.times:
+    if last_notice is None:
+        noted.append((incident.id, channel, deliveries.now))
+        return _Due(group, deliveries.now, part, deliveries.now + pace.group_wait)
+    at = _not_ahead(last_notice.at, deliveries.now)
+    if not last_notice.times:
         return _Due(group, at, part, at + pace.group_wait)
-    if told.phase is Phase.RESOLVED:
-        return _Due(group, incident.changed, part, book.now)
-    due = at + (pace.group_interval if _has_grown(incident, told) else pace.repeat_interval)
+    if last_notice.phase is Phase.RESOLVED:
+        return _Due(group, incident.changed, part, deliveries.now)
+    due = at + (pace.group_interval if _has_grown(incident, last_notice) else pace.repeat_interval)
     return _Due(group, due, part, due)
 
 
-def _has_grown(incident: Incident, told: Told) -> bool:
+def _has_grown(incident: Incident, last_notice: Told) -> bool:
     """Whether it has become so much worse since the last message that the channel must know. One more lost worker
     always matters, however many there are.
     """
-    return told.size > 0 and (incident.size >= GROWTH_FACTOR * told.size or len(incident.members) > told.members)
+    return last_notice.size > 0 and (
+        incident.size >= GROWTH_FACTOR * last_notice.size or len(incident.members) > last_notice.members
+    )
 
 
-def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
+def _due_end(incident: Incident, pace: Pace, last_notice: Told | None, now: float) -> _Due | None:
     """The notice that an incident is resolved, for a channel that was notified that it fires."""
-    if told is None or not told.times:
+    if last_notice is None or not last_notice.times:
         return None
     at = now
-    if told.phase is Phase.RESOLVED:
+    if last_notice.phase is Phase.RESOLVED:
         if now - _not_ahead(incident.changed, now) >= pace.resolved_resent_for:
             return None
-        at = _not_ahead(told.at, now) + pace.repeat_interval
-    part = Part(incident.id, Phase.RESOLVED, told.times + 1, incident.changed)
+        at = _not_ahead(last_notice.at, now) + pace.repeat_interval
+    part = Part(incident.id, Phase.RESOLVED, last_notice.times + 1, incident.changed)
     return _Due((incident.severity, incident.kind), incident.changed, part, at)
 
 
@@ -205,33 +211,39 @@ def _not_ahead(at: float, now: float) -> float:
 
 
 def _in_groups(
-    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: Book
+    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], deliveries: Book
 ) -> list[list[_Due]]:
     """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
     due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
-        told = book.told.get((one.id, channel))
-        if told is not None and told.times:
+        last_notice = deliveries.told.get((one.id, channel))
+        if last_notice is not None and last_notice.times:
             group = (one.severity, one.kind)
-            latest[group] = max(latest.get(group, float("-inf")), _not_ahead(told.at, book.now))
+            latest[group] = max(latest.get(group, float("-inf")), _not_ahead(last_notice.at, deliveries.now))
     groups: dict[tuple[Severity, str], list[_Due]] = {}
     for found in due:
         groups.setdefault(found.group, []).append(found)
     ready = []
     for group, members in groups.items():
-        if latest.get(group, float("-inf")) + pace.group_interval > book.now:
+        if latest.get(group, float("-inf")) + pace.group_interval > deliveries.now:
             continue
-        if any(one.at <= book.now for one in members):
+        if any(one.at <= deliveries.now for one in members):
             # A repeat that is not due yet is not included.
-            joined = [one for one in members if one.at <= book.now or one.part.number == 1]
+            joined = [one for one in members if one.at <= deliveries.now or one.part.number == 1]
             ready.append(sorted(joined, key=lambda one: (one.waits_since, one.part.incident)))
     return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
 
 
 def _message(
-    channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int, *, refused: Mapping[Refusal, float]
+    channel: str,
+    pace: Pace,
+    groups: list[list[_Due]],
+    deliveries: Book,
+    token: int,
+    *,
+    refused: Mapping[Refusal, float],
 ) -> Claim | None:
     if not groups:
         return None
@@ -240,22 +252,24 @@ def _message(
         chosen = [one for group in groups for one in group]
         chosen.sort(key=lambda one: (channel, one.part.incident, one.part.phase) in refused)
     else:
-        taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
+        taken = sum(
+            1 for at in deliveries.taken.get(channel, ()) if deliveries.now - HOUR < _not_ahead(at, deliveries.now)
+        )
         left = pace.max_per_hour - taken
         if left <= 0:
             return None
         if left == 1 or len(groups) > left:
             chosen, is_digest = [one for group in groups for one in group], True
     parts = tuple(one.part for one in chosen[: pace.max_parts])
-    return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
+    return Claim(delivery_id(parts[0], channel), channel, parts, deliveries.now, token, is_digest)
 
 
-def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:
+def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], deliveries: Book) -> list[tuple[str, str]]:
     """Entries whose incident or channel no longer exists, and which are in no message that is being delivered."""
     known = {one.id for one in incidents}
-    in_flight = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
+    in_flight = {(part.incident, claim.channel) for claim in deliveries.claims for part in claim.parts}
     return [
         (incident, channel)
-        for incident, channel in book.told
+        for incident, channel in deliveries.told
         if (incident not in known or channel not in paces) and (incident, channel) not in in_flight
     ]

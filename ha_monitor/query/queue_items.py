@@ -50,7 +50,7 @@ def queue_item(state: QueueState, now: float, within: float, oldest: Sequence[Ke
     :param within: seconds in which it must become empty.
     :param oldest: the tasks that have waited longest, if they were asked for.
     """
-    told, since = state.is_told, state.wait.oldest
+    told, since = state.has_producers, state.wait.oldest
     return QueueItem(
         queue=state.name,
         told=told,

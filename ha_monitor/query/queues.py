@@ -30,7 +30,7 @@ class QueueState(NamedTuple):
     """What is known of a queue. If its producers do not report what they send, that is almost nothing."""
 
     name: str
-    is_told: bool
+    has_producers: bool
     """Whether producers report what they send to it; if not, the fields about waiting and rates mean nothing."""
     consumed_at: float | None
     """When the leader last saw a worker consume it, in seconds since the epoch; None if that is not known."""
@@ -57,7 +57,7 @@ class QueueState(NamedTuple):
 
         :param within: seconds; infinity for keeping up only.
         """
-        if not self.is_told:
+        if not self.has_producers:
             return None
         missing = self.came - self.left + self.wait.waiting / within
         if self.wait.waiting == 0 or missing <= 0:
@@ -101,15 +101,15 @@ def _state(
     :param seconds: duration of the flow in `parts`.
     """
     known, waits, flows = zip(*parts, strict=True)
-    is_told = any(one.is_told for one in known)
+    has_producers = any(one.is_told for one in known)
     waiting = sum(one.waiting for one in waits)
     oldest = min((one.oldest for one in waits if one.oldest is not None), default=None)
     came, left = (sum(getattr(one, what) for one in flows) / seconds for what in ("came", "left"))
     ended, run_time = (sum(column) for column in zip(*((one.ended, one.run_time) for one in runs), strict=True))
-    outlook, empty_in = _outlook(waiting, left - came) if is_told else (Outlook.UNKNOWN, None)
+    outlook, empty_in = _outlook(waiting, left - came) if has_producers else (Outlook.UNKNOWN, None)
     return QueueState(
         name,
-        is_told,
+        has_producers,
         max((one.consumed_at for one in known if one.consumed_at is not None), default=None),
         QueueWait(waiting, oldest, sum(one.later for one in waits)),
         came,

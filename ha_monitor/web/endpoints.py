@@ -247,4 +247,4 @@ TAIL = Endpoint(
     TailDocument,
     _no_tail,
 )
-BY_NAME = {(noun.name, noun.takes_name): noun for noun in ENDPOINTS}
+BY_NAME = {(endpoint.name, endpoint.takes_name): endpoint for endpoint in ENDPOINTS}

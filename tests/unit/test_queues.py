@@ -64,7 +64,12 @@ def test_a_queue_that_nobody_tells_of_is_not_known() -> None:
     """Given a queue that a worker consumes, and no producer that says what it sends, nothing is claimed of it."""
     found = state(flows={"mail": None})
 
-    assert (found.is_told, found.outlook, found.empty_in, found.needed(600.0)) == (False, Outlook.UNKNOWN, None, None)
+    assert (found.has_producers, found.outlook, found.empty_in, found.needed(600.0)) == (
+        False,
+        Outlook.UNKNOWN,
+        None,
+        None,
+    )
 
 
 def test_how_long_runs_take_may_not_be_known() -> None:

@@ -37,7 +37,7 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
     if late:
         said = f"events are merged more than {LAG_LIMIT:.0f} s late by {_names(late)}: answers are outdated"
         yield _of_fleet("lag", said, len(late))
-    if apart := next((pair for pair in combinations(alive, 2) if _are_apart(*pair)), None):
+    if apart := next((pair for pair in combinations(alive, 2) if _are_at_different_brokers(*pair)), None):
         one, other = sorted(visible(instance.broker) for instance in apart)
         yield Sighting("monitor", "brokers", different_brokers_text(one, other), command="ha-monitor check --online")
     if facts.memory is not None and facts.memory >= MEMORY_LIMIT:
@@ -73,7 +73,7 @@ def missing_of(instances: Sequence[InstanceFacts]) -> list[InstanceFacts]:
     return list({one.name: one for one in instances if not one.is_alive and one.name not in back}.values())
 
 
-def _are_apart(one: InstanceFacts, other: InstanceFacts) -> bool:
+def _are_at_different_brokers(one: InstanceFacts, other: InstanceFacts) -> bool:
     return one.listener is not None and other.listener is not None and one.listener.is_at_other_broker(other.listener)
 
 

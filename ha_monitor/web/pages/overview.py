@@ -64,7 +64,7 @@ def _number(label: str, noun: str, text: str, more: str = "", look: str = "", **
 
 
 def _waiting(of_queues: Result, now: float) -> dict[str, Any]:
-    reported = [one.state for one in of_queues.items if one.state.is_told]
+    reported = [one.state for one in of_queues.items if one.state.has_producers]
     if of_queues.items and not reported:
         return _number("waiting", "queues", UNKNOWN, "not known: producers send no task-sent")
     oldest = min((one.wait.oldest for one in reported if one.wait.oldest is not None), default=None)

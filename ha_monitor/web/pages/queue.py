@@ -31,7 +31,7 @@ def page(view: View, asked: Parameters) -> Page:
     (one,) = found.items[:1]
     now = found.time
     bounds = bounds_of(now, SPAN.seconds, SPAN.step)
-    points = queues_over(view.queries, [asked.name], bounds).get(asked.name, []) if one.state.is_told else []
+    points = queues_over(view.queries, [asked.name], bounds).get(asked.name, []) if one.state.has_producers else []
     needed = one.state.needed(inf)
     values = {
         "queue": row(one, now, within),

@@ -47,7 +47,7 @@ def rows(
     :param now: seconds since the epoch.
     :param bounds: the steps of that hour.
     """
-    over = queues_over(view.queries, [one.state.name for one in items if one.state.is_told], bounds)
+    over = queues_over(view.queries, [one.state.name for one in items if one.state.has_producers], bounds)
     found = []
     for one in items:
         waiting = [step.waiting for step in over.get(one.state.name, ())]
@@ -69,7 +69,7 @@ def row(one: OneQueue, now: float, within: float) -> dict[str, Any]:
     needed = state.needed(within)
     return {
         "name": state.name,
-        "told": state.is_told,
+        "told": state.has_producers,
         "waiting": state.wait.waiting,
         "since": at(oldest, now),
         "age": age,
