@@ -82,7 +82,8 @@ try:
 except SystemExit:
     pass
 looked = gc.get_stats()[2]["collections"]
-print("looked:", gc.get_threshold()[0] == garbage_collection.SERVICE_THRESHOLD, looked, *(count > 10_000 for count in frozen))
+is_service = gc.get_threshold()[0] == garbage_collection.SERVICE_THRESHOLD
+print("looked:", is_service, looked, *(count > 10_000 for count in frozen))
 """
     environment = {"HA_MONITOR_STORE_URL": "http://x", "HA_MONITOR_BROKER_URL": "http://x"}
 
