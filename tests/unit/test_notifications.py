@@ -32,7 +32,7 @@ from tests.unit.test_notify_plan import START, incident
 from tests.unit.test_store_link import Nothing
 
 NOW = Pace(group_wait=0.0)
-PACE_OF_ONE = pace_of(PagerDuty())._replace(group=0.0)  # type: ignore[union-attr]
+PACE_OF_ONE = pace_of(PagerDuty())._replace(group_wait=0.0)  # type: ignore[union-attr]
 
 
 class Receiver:
