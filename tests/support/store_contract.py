@@ -266,8 +266,8 @@ class StoreContract:
         assert (task.record.parent_id, task.record.queue) == (None if shrinks else "parent", "mail")
         assert bed.queries().children("root", 10) == ["a"]
 
-    def test_batches_are_merged_in_the_order_in_which_they_were_handed_over(self, bed: Bed) -> None:
-        """Given several batches that are under way, and another call behind them, each is answered in its turn, and
+    def test_batches_are_merged_in_the_order_in_which_they_were_sent(self, bed: Bed) -> None:
+        """Given several batches that are in flight, and another call behind them, each is answered in its turn, and
         what was announced meanwhile is known."""
         one = started(bed)
         first = merge(one, decode(event("shop-closed", uuid=None)))
@@ -832,8 +832,8 @@ class StoreContract:
 
         assert types(restored(two)) == ["task-started", "task-succeeded"]
 
-    def test_batches_that_were_under_way_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
-        """Given several batches that were merged while others were under way, and a record that lost them, all of them
+    def test_batches_that_were_in_flight_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
+        """Given several batches that were merged while others were in flight, and a record that lost them, all of them
         are merged again, the oldest first.
         """
         one = started(bed)
@@ -1409,7 +1409,7 @@ class StoreContract:
         assert set(late.told) == {("i", "chat")}
         assert [len(times) for times in late.taken.values()] == [1]
 
-    def test_the_next_leader_finds_what_was_under_way_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
+    def test_the_next_leader_finds_what_was_in_flight_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
         """Given a leader that loses its place with a message under way, the next one finds its claim under the same id;
         what the last one says then is not heard."""
         one, two = started(bed), started(bed)

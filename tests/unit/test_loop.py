@@ -265,7 +265,7 @@ def test_a_broker_that_owes_an_answer_is_not_ready_long_before_it_is_given_up(be
 
 def test_what_is_too_much_to_be_held_is_dropped_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more events than memory may hold while the store is away, the oldest go, and lines say how many."""
-    monkeypatch.setattr(collector, "MOST_KEPT", 4)
+    monkeypatch.setattr(collector, "MAX_BUFFERED_EVENTS", 4)
     bed = Bed(redelivers=False)
     one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
     one.cycle(2)
@@ -587,7 +587,7 @@ def test_the_probe_says_at_once_that_an_instance_stops(bed: Bed) -> None:
 
 
 def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
-    """Given a full batch under way when the stop comes, it is announced, the instance leaves, and nothing is left."""
+    """Given a full batch in flight when the stop comes, it is announced, the instance leaves, and nothing is left."""
     one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0)))
     publish_all(bed)
     run(one)
@@ -619,8 +619,8 @@ def test_a_stop_while_the_store_goes_away_loses_nothing(amqp: Bed, moment: str) 
     assert amqp.is_settled
 
 
-def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) -> None:
-    """Given an error of the program's own while a batch is under way, the batch is merged, and another instance
+def test_a_stop_by_an_unexpected_error_waits_for_the_batch_in_flight(amqp: Bed) -> None:
+    """Given an error of the program's own while a batch is in flight, the batch is merged, and another instance
     announces it."""
     one, two = (
         Instance(amqp, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0))),
@@ -628,7 +628,7 @@ def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) 
     )
     publish_all(amqp)
     one.cycle()
-    assert one.pipeline._handed
+    assert one.pipeline._in_flight
     one.pipeline._shutdown(finish=False)
     two.live(3 * LEASE)
 
