@@ -46,11 +46,11 @@ from ha_monitor.outputs.journal import JournalOutput, is_journal
 from ha_monitor.outputs.line import EventLines, Identity
 from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logger
 from ha_monitor.outputs.output import Output, StreamOutput
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedules import redbeat
 from ha_monitor.schedules.model import Definition
@@ -148,8 +148,8 @@ class Service:
             program=self,
             broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads, self._broadcast),
-            looker=Looker(StoreReader(config.store, config.node_id), threads),
-            scout=make_scout(config, threads, self._broadcast),
+            detector=IncidentDetector(StoreReader(config.store, config.node_id), threads),
+            discovery=make_discovery(config, threads, self._broadcast),
             threads=threads,
         )
 
@@ -303,7 +303,7 @@ def make_investigator(
     return Investigator(ask, backend, clock, threads)
 
 
-def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> Scout:
+def make_discovery(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> ScheduleDiscovery:
     """The part that asks workers and RedBeat for schedules.
 
     :param broadcast: knows whether workers can be asked.
@@ -317,7 +317,7 @@ def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> 
     def read(zone: str) -> Sequence[Definition]:
         return redbeat.definitions_of(reader.read(), zone, config.redbeat.prefix)
 
-    return Scout(ask, read if config.redbeat.url else None, threads)
+    return ScheduleDiscovery(ask, read if config.redbeat.url else None, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:

@@ -194,7 +194,7 @@ class OneCall(Generic[Result]):
         return self._call is not None
 
     @property
-    def under_way(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a call is being executed."""
         return self._call is not None and not self._call.done()
 

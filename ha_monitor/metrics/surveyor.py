@@ -67,7 +67,7 @@ class Surveyor:
             wait = self._config.metrics.survey_interval
             try:
                 known = [*self._telemetry.known_queues(), *self._config.metrics.queues]
-                told = self._telemetry.waited_in
+                told = self._telemetry.waiting_queues
                 self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, told)))
                 works = True
             except BrokerBlocked:

@@ -26,9 +26,9 @@ from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
 from ha_monitor.pipeline.buffer_limit import BufferLimit
 from ha_monitor.pipeline.collector import Collector
 from ha_monitor.pipeline.in_flight import BatchesInFlight, Pause
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.peers import Peers
@@ -37,7 +37,7 @@ from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.reloadable import Program, Reloadable
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.report import Report
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
@@ -71,11 +71,11 @@ class Pipeline:
         program: Program,
         broadcast: Broadcast,
         investigator: Investigator | None,
-        looker: Looker | None,
-        scout: Scout | None = None,
+        detector: IncidentDetector | None,
+        discovery: ScheduleDiscovery | None = None,
         threads: Threads,
     ) -> None:
-        """:param investigator:, :param looker: and :param scout: as for `Leader`."""
+        """:param investigator:, :param detector: and :param discovery: as for `Leader`."""
         self._config = config
         self._source = source
         self._store = store = record.store
@@ -97,8 +97,8 @@ class Pipeline:
             publishers=broadcast,
             investigator=investigator,
             reconciler=self._collector,
-            looker=looker,
-            scout=scout,
+            detector=detector,
+            discovery=discovery,
             threads=threads,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))

@@ -14,9 +14,9 @@ from ha_monitor.broker.memory import MemorySource
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Config, StuckSettings, Workers
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import SETTLING
 from ha_monitor.store.incidents import Incident
@@ -101,9 +101,9 @@ class World(Fleet):
             self.bed,
             name,
             config=self.config,
-            looker=Looker(MemoryReader(self.bed.server), threads),
+            detector=IncidentDetector(MemoryReader(self.bed.server), threads),
             investigator=Investigator(self._answer, None, self.bed.clock, threads),
-            scout=Scout(self.confs, None, threads),
+            discovery=ScheduleDiscovery(self.confs, None, threads),
             threads=threads,
         )
         self.all.append(one)

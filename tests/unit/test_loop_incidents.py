@@ -29,8 +29,8 @@ from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
 from ha_monitor.pipeline import announcements, leader
 from ha_monitor.pipeline.courier import LONGEST_PAUSE
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.notifications import FINISHED_WITHIN, Recipient
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.store.incidents import Phase
@@ -95,7 +95,9 @@ def bed() -> Bed:
 def instance(bed: Bed, name: str = "1", config: Config = CONFIG, *, delivers_at_once: bool = True) -> Instance:
     """One that looks for incidents."""
     threads = LookingAtOnce(bed.clock, delivers_at_once=delivers_at_once)
-    return Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+    return Instance(
+        bed, name, config=config, detector=IncidentDetector(MemoryReader(bed.server), threads), threads=threads
+    )
 
 
 @pytest.fixture
@@ -385,10 +387,10 @@ def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance
     for _ in range(4):
         beat(bed, "celery@a")
         one.live(5)
-    assert (one.telemetry.known_queues(), one.telemetry.waited_in) == ([], ("mial",))
+    assert (one.telemetry.known_queues(), one.telemetry.waiting_queues) == ([], ("mial",))
 
     for _ in range(20):
-        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waited_in]
+        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waiting_queues]
         one.telemetry.surveyed(Survey(queues, {}))
         beat(bed, "celery@a")
         one.live(10)
@@ -396,7 +398,7 @@ def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance
     assert lines(one) == [("incident-opened", "mial", False)]
     assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
     one.telemetry.does_not_lead()
-    assert one.telemetry.waited_in == ()
+    assert one.telemetry.waiting_queues == ()
 
 
 def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
@@ -447,8 +449,8 @@ def with_stuck_tasks(bed: Bed, config: Config = CONFIG) -> Instance:
 
     threads = LookingAtOnce(bed.clock)
     investigator = Investigator(ask, None, bed.clock, threads)
-    looker = Looker(MemoryReader(bed.server), threads)
-    return Instance(bed, "1", config=config, looker=looker, investigator=investigator, threads=threads)
+    detector = IncidentDetector(MemoryReader(bed.server), threads)
+    return Instance(bed, "1", config=config, detector=detector, investigator=investigator, threads=threads)
 
 
 def run_until_lost(bed: Bed, one: Instance, worker: str, task_id: str = "t0") -> None:
@@ -632,7 +634,9 @@ def handling(bed: Bed, name: str, found: Sequence[Handler]) -> Instance:
             return Reloadable(made.decoder, lines, calls)
 
     threads = LookingAtOnce(bed.clock)
-    return Handling(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+    return Handling(
+        bed, name, config=CONFIG, detector=IncidentDetector(MemoryReader(bed.server), threads), threads=threads
+    )
 
 
 def test_handlers_get_each_incident_once_in_the_fleet(bed: Bed) -> None:

@@ -392,7 +392,7 @@ def live_with_answers(one: Instance, answers: Answers, seconds: float) -> None:
     until = one.clock.now + seconds
     while one.clock.now < until:
         one.live(0.5)
-        wait_until(lambda: not stuck._investigator.alive, 10, "the answer", 0.001)
+        wait_until(lambda: not stuck._investigator.is_running, 10, "the answer", 0.001)
 
 
 def test_a_task_that_a_worker_has_for_too_long_is_stuck(bed: Bed) -> None:

@@ -13,9 +13,9 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schedules import ScheduleSettings
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
-from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.incident_detector import IncidentDetector
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.schedules import SETTLED_AFTER
-from ha_monitor.pipeline.scout import Scout
 from ha_monitor.schedules import learned
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import SETTLING, Judgement, ScheduleState, Source
@@ -74,9 +74,14 @@ class Fleet:
 
     def instance(self, name: str = "1", config: Config = CONFIG) -> Instance:
         threads = AskingAtOnce(self.bed.clock)
-        looker = Looker(MemoryReader(self.bed.server), threads)
+        detector = IncidentDetector(MemoryReader(self.bed.server), threads)
         return Instance(
-            self.bed, name, config=config, looker=looker, scout=Scout(self.confs, None, threads), threads=threads
+            self.bed,
+            name,
+            config=config,
+            detector=detector,
+            discovery=ScheduleDiscovery(self.confs, None, threads),
+            threads=threads,
         )
 
     def live(self, seconds: float, *instances: Instance) -> None:

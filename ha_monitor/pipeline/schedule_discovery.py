@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     """Whether the broker accepts no messages because of an alarm, which is reported elsewhere."""
 
 
-class Scout:
+class ScheduleDiscovery:
     """Makes one inquiry at a time. `ask` and `take` never block."""
 
     def __init__(self, confs: AskConfs, redbeat: AskRedBeat | None, threads: Threads) -> None:
