@@ -19,9 +19,9 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
 from ha_monitor.threads import Threads, ThreadUnavailable
 
-AT_ONCE = 500
+CHUNK_SIZE = 500
 """Maximum items whose lines are written together."""
-BREATH = 0.1
+LEASE_CHECK_EVERY = 0.1
 """Seconds between two checks of the lease while a handler runs."""
 
 
@@ -130,7 +130,7 @@ class Announcements:
             if not self._store.holds_lease() and not self._upkeep.renew_lease():
                 return False
             self._mark_what_is_lost()
-            chunk = list(islice(self._pending, AT_ONCE))
+            chunk = list(islice(self._pending, CHUNK_SIZE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
             self._stats.lines += self.lines.write(unwritten)
@@ -177,7 +177,7 @@ class Announcements:
         """Wait until the handlers have returned. Returns the error if the store became unavailable, or the lease was
         lost, meanwhile.
         """
-        while not self._thread.wait(called, BREATH):
+        while not self._thread.wait(called, LEASE_CHECK_EVERY):
             try:
                 self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:

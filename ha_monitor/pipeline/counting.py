@@ -31,7 +31,7 @@ class CountKeeper:
         self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock, *, upkeep: Upkeep
     ) -> None:
         self._upkeep = upkeep
-        self._looks = False
+        self._is_looking = False
         self._untaken: list[LabelSets] = []
         """Label sets that ticks returned during a long read."""
         self._store = store
@@ -56,13 +56,13 @@ class CountKeeper:
         """
         if label_sets is not None:
             self._untaken.append(label_sets)
-        if self._looks:
+        if self._is_looking:
             return  # called by a tick in the middle of a look
-        self._looks = True
+        self._is_looking = True
         try:
             self._look()
         finally:
-            self._looks = False
+            self._is_looking = False
 
     def _look(self) -> None:
         now = self._clock.monotonic()

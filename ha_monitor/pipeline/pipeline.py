@@ -25,12 +25,12 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
 from ha_monitor.pipeline.buffer_limit import BufferLimit
 from ha_monitor.pipeline.collector import Collector
+from ha_monitor.pipeline.duplicate_names import DuplicateNames
 from ha_monitor.pipeline.in_flight import BatchesInFlight, Pause
 from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.merging import Merging
-from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
@@ -127,7 +127,7 @@ class Pipeline:
             threads=threads,
             lease=config.store.lease,
         )
-        namesakes = Namesakes(identity, config.store.lease, logger, clock)
+        duplicate_names = DuplicateNames(identity, config.store.lease, logger, clock)
         self._broker = BrokerLink(
             source,
             queue=config.queue_name,
@@ -139,7 +139,7 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
-            peers=Peers(store, stats, config.node_id, logger, clock, namesakes=namesakes),
+            peers=Peers(store, stats, config.node_id, logger, clock, duplicate_names=duplicate_names),
             threads=threads,
         )
         next_tick = Schedule(clock, timely)
@@ -258,7 +258,7 @@ class Pipeline:
         full = bool(self._collector)  # then there is no need to collect more
         if not full:
             full = self._in_flight.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
-            if self._broker.hears:
+            if self._broker.is_answering:
                 self._leader.listening.listened()
         was_idle = not (self._in_flight or self._collector or self._collector.is_open)
         self._merging.finish_answered()

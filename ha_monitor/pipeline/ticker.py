@@ -25,7 +25,7 @@ from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 
-SHORTEST_TICK = 0.05
+MIN_TICK_INTERVAL = 0.05
 """Minimum seconds between two ticks, however much is due."""
 
 
@@ -114,7 +114,7 @@ class Ticker:
         self._merging.receive_all()
         self.due.restart()
         if ticked.next_due is not None:
-            self.due.hasten(max(SHORTEST_TICK, ticked.next_due))
+            self.due.hasten(max(MIN_TICK_INTERVAL, ticked.next_due))
         self._announcements.add(ticked.items)
         self._leader.after_tick(ticked)
         if not self._turn.is_long:

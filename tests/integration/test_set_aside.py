@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from ha_monitor.pipeline.redeliveries import GIVE_UP_AFTER
+from ha_monitor.pipeline.redeliveries import SET_ASIDE_AFTER
 from ha_monitor.store.attempts import MOST_KEPT, RedisAttempts
 from ha_monitor.store.keys import Keys
 from tests.integration.storing import Instance as StoreInstance
@@ -83,11 +83,11 @@ def test_a_message_that_kills_everybody_costs_no_other_event(
         wait_until(lambda: queue_depth(broker_url) == 0, 30, "an empty queue", 0.1)
     measured("until a message that kills everybody is set aside", f"{deaths} deaths in {took:.0f} s")
 
-    assert deaths > GIVE_UP_AFTER
+    assert deaths > SET_ASIDE_AFTER
     assert account.lost == 0
     assert_guarantee(account, may_double=True)
     (line,) = fleet.said("message-set-aside")
-    assert (line["level"], line["attempts"], line["size"]) == ("error", GIVE_UP_AFTER, len(poison.body))
+    assert (line["level"], line["attempts"], line["size"]) == ("error", SET_ASIDE_AFTER, len(poison.body))
     (kept,) = redis.Redis.from_url(store_url).lrange(Keys("ha-monitor", "fleet").set_aside, 0, -1)
     assert json.loads(kept)["sample"] == '{"type": "poison", "password": ***}'
 

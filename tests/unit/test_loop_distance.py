@@ -17,7 +17,7 @@ from ha_monitor.pipeline.collector import MAX_CALL_BYTES
 from ha_monitor.pipeline.latency import MAX_IN_FLIGHT, NEARBY_LATENCY
 from ha_monitor.pipeline.link import SLOW_AFTER
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
-from ha_monitor.pipeline.turn import ENOUGH
+from ha_monitor.pipeline.turn import MAX_TURN
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
@@ -41,7 +41,7 @@ def amqp() -> Bed:
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop does not wait for long before it goes round: time is what the test says."""
-    monkeypatch.setattr(link, "LOOK", 0.001)
+    monkeypatch.setattr(link, "MAX_WAIT", 0.001)
 
 
 class Hanging:
@@ -662,7 +662,7 @@ def test_a_connection_that_breaks_under_the_leaders_duties_is_lost_once(bed: Bed
     its duties, it connects again at once: the rest of that turn does not take the connection for lost another time.
     """
     one = Instance(bed)
-    is_far(bed, ENOUGH, calls="tick")
+    is_far(bed, MAX_TURN, calls="tick")
     one.live(3)
     assert one.said("leadership-acquired")
     connected_at: list[float] = []

@@ -28,10 +28,10 @@ from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
 from ha_monitor.pipeline import announcements, leader
-from ha_monitor.pipeline.courier import LONGEST_PAUSE
+from ha_monitor.pipeline.channel_sender import MAX_BACKOFF
 from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.notifications import FINISHED_WITHIN, Recipient
+from ha_monitor.pipeline.notifications import STOP_TIMEOUT, Recipient
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
@@ -212,7 +212,7 @@ def test_the_lag_of_an_instance_with_slow_handlers_is_by_no_wrong_clock(
     """Given an instance that is always some seconds late, since each call of a handler takes longer than the time
     between two looks at the queue, its lag is about that long, however wrong the clocks of the senders are.
     """
-    monkeypatch.setattr(announcements, "BREATH", 0.001)
+    monkeypatch.setattr(announcements, "LEASE_CHECK_EVERY", 0.001)
     bed = Bed(redelivers=redelivers)
 
     def until_a_look() -> None:
@@ -763,7 +763,7 @@ def test_an_end_is_told_though_the_channel_was_away_and_it_came_again(
     one.live(60)
     assert sent == [("firing", first)]
     is_away[0] = False
-    one.live(LONGEST_PAUSE)
+    one.live(MAX_BACKOFF)
 
     (second,) = [one.id for one in bed.server.incidents.values() if one.kind == "worker-lost"]
     assert [told for told in sent if told[1] in (first, second)] == [
@@ -872,7 +872,7 @@ def test_a_message_that_was_taken_before_a_stop_is_not_made_again(bed: Bed, monk
     assert bed.server.messages.claims == {}
 
 
-def test_a_stop_waits_for_a_delivery_that_is_under_way(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_waits_for_a_delivery_in_progress(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a leader that is stopped while a channel takes a message, it goes on until the store has heard of it."""
     may_end = threading.Event()
     chat = Receiver(lambda: may_end.wait(60))
@@ -899,7 +899,7 @@ def test_a_stop_does_not_wait_for_a_channel_that_hangs(bed: Bed, monkeypatch: py
 
     telling.stop()
 
-    assert FINISHED_WITHIN <= bed.clock.now - began < FINISHED_WITHIN + 1
+    assert STOP_TIMEOUT <= bed.clock.now - began < STOP_TIMEOUT + 1
     assert len(bed.server.messages.claims) == 1
     assert telling.first.said("lease-lost") == []
     assert len(telling.first.said("instance-stopped")) == 1

@@ -20,7 +20,7 @@ from ha_monitor.notify import channels
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.store_risks import LOOK_EVERY
-from ha_monitor.pipeline.turn import ENOUGH
+from ha_monitor.pipeline.turn import MAX_TURN
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.results import StoreInfo
 from tests.support.process import wait_until
@@ -68,7 +68,7 @@ def test_a_distant_store_is_asked_by_one_duty_a_tick_and_by_each_in_its_turn(bed
         when, _, call = moment.partition(" ")
         if when == "before" and call in ("tick", *duties):
             calls.append(call)
-            bed.clock.now += 2 * ENOUGH * (call in duties)
+            bed.clock.now += 2 * MAX_TURN * (call in duties)
 
     bed.server.trouble = slow
     one.live(60)

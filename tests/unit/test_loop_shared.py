@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.broker.memory import MemorySource
-from ha_monitor.pipeline.peers import APART_FOR
+from ha_monitor.pipeline.peers import REPORT_AFTER
 from ha_monitor.store.incidents import Phase
 from tests.unit.loop_bed import Bed, Instance, live
 from tests.unit.test_loop_incidents import beat, instance, lines, phases
@@ -184,9 +184,9 @@ def test_instances_at_two_redis_are_an_incident_until_they_are_at_one(*, hears: 
     says so, whichever leads; it is over once they hear each other. Two that do are none.
     """
     first, second = two_redis(instance, hears=hears)
-    live(APART_FOR, first, second)
+    live(REPORT_AFTER, first, second)
     assert lines(first, second) == []
-    live(3 * APART_FOR, first, second)
+    live(3 * REPORT_AFTER, first, second)
 
     assert lines(first, second) == ([] if hears else [("incident-opened", "brokers", False)])
     first.source.greetings = ["a", "b"]

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.config.schema import Metrics
 from ha_monitor.metrics.series import Series
-from ha_monitor.pipeline.tables import EFFECTS, QUIET, TableReport, series_tables
+from ha_monitor.pipeline.tables import EFFECTS, REPORT_AGAIN_AFTER, TableReport, series_tables
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 from ha_monitor.store.scripts import read_scripts
@@ -70,7 +70,7 @@ def test_one_line_a_flood(report: TableReport, lines: Lines, clock: TurnedClock)
 def test_a_second_flood_is_said_again(report: TableReport, lines: Lines, clock: TurnedClock) -> None:
     """Given a second flood after a quiet time, there is a second line; also if the count began anew meanwhile."""
     report.look([workers(5)])
-    clock.now += QUIET + 1
+    clock.now += REPORT_AGAIN_AFTER + 1
     report.look([workers(5)])
     report.look([workers(0)])
     report.look([workers(3)])
