@@ -100,7 +100,7 @@ class Scrapes:
         self._thread = thread
         self._clock = clock
         self._broken = broken
-        self._under_way: dict[tuple[str, bool], asyncio.Future[Page]] = {}
+        self._in_progress: dict[tuple[str, bool], asyncio.Future[Page]] = {}
         self._kept: dict[tuple[str, bool], tuple[float, Page]] = {}
         """Pages, and until when each is fresh."""
         self.made = 0
@@ -111,21 +111,21 @@ class Scrapes:
         kind = content_type, gzip_accepted(accept_encoding)
         if (page := self._fresh(kind)) is not None:
             return page
-        under_way = self._under_way.get(kind)
-        if under_way is None:
+        in_progress = self._in_progress.get(kind)
+        if in_progress is None:
             make = partial(self._make, encode, *kind)
-            under_way = self._under_way[kind] = asyncio.wrap_future(self._thread.submit(make))
-            under_way.add_done_callback(lambda _: self._under_way.pop(kind, None))
+            in_progress = self._in_progress[kind] = asyncio.wrap_future(self._thread.submit(make))
+            in_progress.add_done_callback(lambda _: self._in_progress.pop(kind, None))
         try:
-            return await asyncio.shield(under_way)  # a client that gives up must not cancel it for the others
+            return await asyncio.shield(in_progress)  # a client that gives up must not cancel it for the others
         except ThreadUnavailable:
             return self._fresh(kind) or self._make(encode, *kind)
 
     def give_up(self) -> None:
         """Cancel everything, because the server is stopping."""
-        for under_way in list(self._under_way.values()):
-            under_way.cancel()
-        self._under_way.clear()
+        for in_progress in list(self._in_progress.values()):
+            in_progress.cancel()
+        self._in_progress.clear()
 
     def _fresh(self, kind: tuple[str, bool]) -> Page | None:
         until, page = self._kept.get(kind, (0.0, None))

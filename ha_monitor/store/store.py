@@ -35,13 +35,13 @@ class RedisStore(ScriptCalls):
         settings: StoreSettings,
         node_id: str,
         clock: Clock,
-        held: float = 0.0,
+        requeue_delay: float = 0.0,
         counting: Counting | None = None,
         *,
         first_look: float | None = None,
     ) -> None:
         """
-        :param held: seconds for which the broker may keep messages of an instance that vanished.
+        :param requeue_delay: seconds for which the broker may keep messages of an instance that vanished.
         :param counting: None to count nothing.
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
@@ -51,7 +51,7 @@ class RedisStore(ScriptCalls):
         self._common = {
             "prefix": self.keys.prefix,
             "lease": self._lease_ms(),
-            "held": int(held * 1000),
+            "requeue_delay": int(requeue_delay * 1000),
             "success_ttl": int(settings.success_ttl),
             "detail_ttl": settings.shrinks_after,
             "failure_ttl": int(settings.failure_ttl),

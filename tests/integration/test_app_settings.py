@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ha_monitor.broker import control
-from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers, silence_of
 from ha_monitor.broker.redis_source import RedisSource
+from ha_monitor.broker.remote_control import answering_workers
 from ha_monitor.broker.survey import TaskQueue, survey
 from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.check.findings import Severity

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.broker import asking
+from ha_monitor.broker import remote_control
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers
 from ha_monitor.broker.survey import survey
 from ha_monitor.broker.task_query import query_tasks
@@ -250,13 +250,16 @@ def test_what_is_not_taken_is_given_up(
     """Given a network that swallows what is sent to the workers, or drops it and refuses, it is tried once, and for no
     longer than an answer is waited for.
     """
-    monkeypatch.setattr(asking, "LONGEST", 1.0)
+    monkeypatch.setattr(remote_control, "BROKER_TIMEOUT", 1.0)
     url = request.getfixturevalue("broker_url" if kind == "amqp" else "redis_broker_url")
     server = request.getfixturevalue("rabbitmq" if kind == "amqp" else "redis_server")
     for fault in (CutLink.cut, CutLink.refuse):
         with CutLink(server.port) as link:
             address = through(link, url)
-            with pytest.raises(BrokerUnavailable), asking.asking(address, Broker(url=address)) as (client, control):
+            with (
+                pytest.raises(BrokerUnavailable),
+                remote_control.remote_control(address, Broker(url=address)) as (client, control),
+            ):
                 fault(link)
                 with Timed() as timed:
                     control.heartbeat(connection=client)

@@ -739,10 +739,10 @@ def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -
 def test_a_name_is_waited_for_that_the_broker_holds_while_it_is_away(amqp: Bed) -> None:
     """Given a name that was requeued, and a broker that is away for longer than it may keep the messages of a link that
     broke, the line waits: all instances have merged what they had, and the name comes with the broker."""
-    amqp.server.held = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
+    amqp.server.requeue_delay = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
     one, other = name_behind_a_cut_link(amqp)
     amqp.broker_trouble.away = BrokerUnavailable("away")
-    live(amqp.server.held + 30, one, other)
+    live(amqp.server.requeue_delay + 30, one, other)
     amqp.broker_trouble.away = None
     live(30, one, other)
 

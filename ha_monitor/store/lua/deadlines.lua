@@ -7,7 +7,7 @@
 -- @include clock looks numbers pieces stored trouble
 -- @keys clock leases waiting retries open requeued
 -- @families instance
--- @options lease name_wait held
+-- @options lease name_wait requeue_delay
 
 local deadlines = {}
 
@@ -57,7 +57,7 @@ do
     bring_back(keys.retries, 0, 0)
     bring_back(keys.open, LONGEST_LOOK, 0)
     local requeued = number_in(attempt('GET', keys.requeued) or '')
-    local latest = now + options.held
+    local latest = now + options.requeue_delay
     if requeued and requeued > latest then redis.call('SET', keys.requeued, latest, 'EX', 3600) end
     if not is_all then return 0 end -- the next tick continues
     redis.call('SET', keys.clock, now)

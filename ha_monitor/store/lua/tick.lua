@@ -6,7 +6,7 @@
 -- @include record rollback runs saving stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
--- @options token lease held name_wait failure_ttl
+-- @options token lease requeue_delay name_wait failure_ttl
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
 -- @option may_take_over  whether the caller may take over the outboxes of others
@@ -45,7 +45,7 @@ local function renew()
   end
   if options.requeued then
     -- The broker may not have noticed yet that a link broke.
-    redis.call('SET', keys.requeued, now + options.held, 'EX', 3600)
+    redis.call('SET', keys.requeued, now + options.requeue_delay, 'EX', 3600)
   end
   for _, sample in ipairs(options.rejected) do
     attempt('LPUSH', keys.rejected, sample)
@@ -80,8 +80,8 @@ local function find_waited_enough()
   waited_enough = now - options.name_wait
   local earliest = redis.call('ZRANGE', keys.waiting, 0, 0, 'WITHSCORES')[2]
   if options.name_wait > 0 and earliest and tonumber(earliest) <= now then
-    local is_given = options.eligible or options.held == 0
-    local are_back = not rollback.is_recent(math.max(options.held, options.lease))
+    local is_given = options.eligible or options.requeue_delay == 0
+    local are_back = not rollback.is_recent(math.max(options.requeue_delay, options.lease))
     local merged = (is_given and are_back and merged_by_all() or 0) - MERGE_GRACE
     waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
   end

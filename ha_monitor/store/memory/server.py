@@ -169,7 +169,7 @@ class MemoryServer:
         """When it was found, and whether its worker is known to have been lost."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
-        self.held = 0.0
+        self.requeue_delay = 0.0
         """Seconds for which the broker may keep the messages of an instance that vanished."""
         self.requeued_at = float("-inf")
         """Until when messages of an instance whose link broke may be redelivered."""
@@ -281,7 +281,7 @@ class MemoryServer:
         for task in self.tasks.values():
             task.put_clock_back(now, longest_wait)
         self.retries = [(min(at, now), entry) for at, entry in self.retries]
-        self.requeued_at = min(self.requeued_at, now + self.held)
+        self.requeued_at = min(self.requeued_at, now + self.requeue_delay)
         self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
         return before - now
 
@@ -294,4 +294,4 @@ class MemoryServer:
         merged = [one.merged_until if one.merged_until <= now else 0.0 for one in self.instances.values()]
         least = min(merged, default=now)
         taken = self.taken_over_at if self.taken_over_at <= now else float("-inf")
-        return least if least >= max(self.requeued_at, taken + self.held) + MERGE_GRACE else 0.0
+        return least if least >= max(self.requeued_at, taken + self.requeue_delay) + MERGE_GRACE else 0.0

@@ -44,7 +44,7 @@ class MemoryStore:
         self._recent: RecentWork[Batch] = RecentWork(self._clock)
         self._connected = False
         self.counts = MemoryCounts(self)
-        self._under_way: deque[Sent] = deque()
+        self._in_flight: deque[Sent] = deque()
 
     @property
     def token(self) -> int:
@@ -64,7 +64,7 @@ class MemoryStore:
 
     def dial(self) -> Dialed[None]:
         def use() -> None:
-            self._under_way.clear()
+            self._in_flight.clear()
             self._connected = self.counts.outdated = True
             self._lease.replied()
 
@@ -127,7 +127,7 @@ class MemoryStore:
         except StoreUnavailable:
             self.close()
             raise
-        self._under_way.append(Sent(batch, self._progress.announced, self._rollbacks.calls))
+        self._in_flight.append(Sent(batch, self._progress.announced, self._rollbacks.calls))
         if self.server.merges_early():
             self._merge_all()
 
@@ -140,9 +140,9 @@ class MemoryStore:
         return False
 
     def receive_apply(self) -> Applied:
-        if not self._under_way:
+        if not self._in_flight:
             raise StoreUnavailable("no batch is in flight")
-        sent = self._under_way.popleft()
+        sent = self._in_flight.popleft()
         applied = self.call("apply", lambda: self._answer(sent))
         self._progress.confirm_upto(sent.announced)
         if not applied.is_refused:
@@ -169,7 +169,7 @@ class MemoryStore:
             if watermark_age is not None:
                 own.merged_until = looked - watermark_age
             if requeued:
-                server.requeued_at = now + server.held
+                server.requeued_at = now + server.requeue_delay
             server.rejected[:0] = rejected
             step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
@@ -216,7 +216,7 @@ class MemoryStore:
     def unregister(self) -> int:
         def left(own: MemoryInstance) -> int:
             server, soon = self.server, self.server.clock.time() + MERGE_GRACE
-            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.held:
+            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.requeue_delay:
                 server.requeued_at = soon
             own.lease_until = 0.0
             if not own.outbox:
@@ -287,7 +287,7 @@ class MemoryStore:
         return [own.calls, *_reply(server.went_back_at, told)], work(own)
 
     def _merge_all(self) -> None:
-        for sent in self._under_way:
+        for sent in self._in_flight:
             self._merge_sent(sent)
 
     def _merge_sent(self, sent: Sent) -> None:
@@ -370,8 +370,10 @@ class MemoryStore:
         wait = self.settings.name_wait
         if wait:
             server = self.server
-            are_back = not server.went_back_within(max(server.held, self._lease.duration))
-            merged = server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.held) else 0.0
+            are_back = not server.went_back_within(max(server.requeue_delay, self._lease.duration))
+            merged = (
+                server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.requeue_delay) else 0.0
+            )
             enough = max(now - LONGEST_WAIT, min(now - wait, merged))
         else:
             enough = now
