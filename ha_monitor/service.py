@@ -63,7 +63,7 @@ from ha_monitor.store.redbeat import RedBeatReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
+from ha_monitor.store.stuck import MAX_ABSENCE, RedisOpenTasks, first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
@@ -330,7 +330,7 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
-    open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else ABSENT)
+    open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else MAX_ABSENCE)
     return SharedRecord(
         store,
         Duties(store),

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
 from ha_monitor.notify.routes import channels_for
-from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
-from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+from ha_monitor.store.deliveries import HOUR, Claim, DeliveryState, Part, delivery_id
+from ha_monitor.store.incidents import Incident, Notified, Phase, Severity
 
 GROUP, MORE, REPEAT = 30.0, 300.0, 4 * HOUR
 """Seconds: how long the first incident of a kind waits for others; between two messages about the same kind; after
@@ -71,7 +71,7 @@ def plan(
     incidents: Sequence[Incident],
     routes: Sequence[Route],
     paces: Mapping[str, Pace],
-    book: Book,
+    book: DeliveryState,
     token: int,
     *,
     held: frozenset[str] = frozenset(),
@@ -114,20 +114,24 @@ def plan(
     return made
 
 
-def believed_to_fire(channels: Collection[str], book: Book) -> frozenset[str]:
+def believed_to_fire(channels: Collection[str], book: DeliveryState) -> frozenset[str]:
     """Ids of the incidents that a channel was or is being notified of, and not yet of their end."""
-    told = {name for (name, channel), told in book.told.items() if channel in channels and told.phase is Phase.FIRING}
+    told = {
+        name for (name, channel), told in book.notified.items() if channel in channels and told.phase is Phase.FIRING
+    }
     return frozenset(told.union(part.incident for claim in book.claims for part in claim.parts))
 
 
-def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: Book) -> list[str]:
+def _channels_of(
+    incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], book: DeliveryState
+) -> list[str]:
     """The channels that an incident is for; if it is resolved, those that were notified of it."""
     if incident.phase is Phase.RESOLVED:
-        return [name for name in paces if (incident.id, name) in book.told]
+        return [name for name in paces if (incident.id, name) in book.notified]
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
+def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: DeliveryState) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
     :param goes_there: ids of the incidents that are routed to the channel.
@@ -136,7 +140,7 @@ def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], bo
         one.id
         for one in firing
         if (one.id in goes_there and not _is_silenced(one, book.now))
-        or ((told := book.told.get((one.id, channel))) is not None and told.phase is Phase.FIRING)
+        or ((told := book.notified.get((one.id, channel))) is not None and told.phase is Phase.FIRING)
     }
 
 
@@ -148,7 +152,7 @@ def _due(
     incident: Incident,
     channel: str,
     pace: Pace,
-    book: Book,
+    book: DeliveryState,
     noted: list[tuple[str, str, float]],
     *,
     hidden: bool,
@@ -159,7 +163,7 @@ def _due(
     :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
         considers an alert resolved if it is not repeated.
     """
-    told = book.told.get((incident.id, channel))
+    told = book.notified.get((incident.id, channel))
     number = told.times + 1 if told else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
@@ -179,14 +183,14 @@ def _due(
     return _Due(group, due, part, due)
 
 
-def _has_grown(incident: Incident, told: Told) -> bool:
+def _has_grown(incident: Incident, told: Notified) -> bool:
     """Whether it has become so much worse since the last message that the channel must know. One more lost worker
     always matters, however many there are.
     """
     return told.size > 0 and (incident.size >= GROWTH * told.size or len(incident.members) > told.members)
 
 
-def _due_end(incident: Incident, pace: Pace, told: Told | None, now: float) -> _Due | None:
+def _due_end(incident: Incident, pace: Pace, told: Notified | None, now: float) -> _Due | None:
     """The notice that an incident is resolved, for a channel that was notified that it fires."""
     if told is None or not told.times:
         return None
@@ -205,14 +209,14 @@ def _not_ahead(at: float, now: float) -> float:
 
 
 def _in_groups(
-    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: Book
+    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: DeliveryState
 ) -> list[list[_Due]]:
     """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
     due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
-        told = book.told.get((one.id, channel))
+        told = book.notified.get((one.id, channel))
         if told is not None and told.times:
             group = (one.severity, one.kind)
             latest[group] = max(latest.get(group, float("-inf")), _not_ahead(told.at, book.now))
@@ -231,7 +235,13 @@ def _in_groups(
 
 
 def _message(
-    channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int, *, refused: Mapping[Refusal, float]
+    channel: str,
+    pace: Pace,
+    groups: list[list[_Due]],
+    book: DeliveryState,
+    token: int,
+    *,
+    refused: Mapping[Refusal, float],
 ) -> Claim | None:
     if not groups:
         return None
@@ -250,12 +260,12 @@ def _message(
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)
 
 
-def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: Book) -> list[tuple[str, str]]:
+def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], book: DeliveryState) -> list[tuple[str, str]]:
     """Entries whose incident or channel no longer exists, and which are in no message that is being delivered."""
     known = {one.id for one in incidents}
     under_way = {(part.incident, claim.channel) for claim in book.claims for part in claim.parts}
     return [
         (incident, channel)
-        for incident, channel in book.told
+        for incident, channel in book.notified
         if (incident not in known or channel not in paces) and (incident, channel) not in under_way
     ]

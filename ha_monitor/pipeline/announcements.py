@@ -76,7 +76,7 @@ class Announcements:
         """Have a store that went back merge this instance's latest batches again, and announce what was not announced.
         Raises as `announce` does; the next call continues with what is left.
         """
-        while self._store.lacks_work:
+        while self._store.needs_restore:
             self.add(item._replace(recovered=True) for item in self._store.restore())
             self.announce()
             self._upkeep.keep_alive()
@@ -102,9 +102,9 @@ class Announcements:
     def recover(self, recovered: Recovered) -> None:
         """Continue with the content of the outbox after a connection broke."""
         # A Redis that crashed and lost its last second uses sequence numbers again.
-        self._lines_until = min(self._lines_until, recovered.behind)
+        self._lines_until = min(self._lines_until, recovered.next_sequence)
         # The store does not keep these marks; what it is being given again, others may have announced.
-        until = recovered.behind if self._store.lacks_work else self._marked_until
+        until = recovered.next_sequence if self._store.needs_restore else self._marked_until
         self.add(item._replace(recovered=True) if item.sequence < until else item for item in recovered.items)
 
     def forget(self) -> None:

@@ -89,7 +89,7 @@ class CountKeeper:
             if fallen := counts.less_than(self._series.numbers):
                 self._counts.restore(fallen, between)
                 counts = self._counts.read(between)
-        self._counts.tell(self._series.load(counts, now))
+        self._counts.publish(self._series.load(counts, now))
         self._is_misplaced = True
         self._reread.restart()
 

@@ -20,7 +20,7 @@ from ha_monitor.pipeline.channel_sender import REFUSED_BACKOFF, ChannelSender, O
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
-from ha_monitor.store.deliveries import Book, Changes, Claim, Deliveries, Part, Taken, delivery_id
+from ha_monitor.store.deliveries import Changes, Claim, Deliveries, DeliveryState, Part, Taken, delivery_id
 from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.threads import Threads
@@ -106,8 +106,8 @@ class NotificationsDuty:
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
         """Changes to send to the store at the next look."""
-        self._book: Book | None = None
-        """The book as it was last read."""
+        self._state: DeliveryState | None = None
+        """The state of all deliveries as it was last read."""
         self._finish_until: float | None = None
         """At a stop: until when it waits for deliveries in progress, by the monotonic clock."""
 
@@ -122,11 +122,11 @@ class NotificationsDuty:
     @property
     def believed(self) -> frozenset[str] | None:
         """Ids of the incidents that a channel believes to fire; None before the first look of this leader."""
-        return None if self._book is None else believed_to_fire(self._paces, self._book)
+        return None if self._state is None else believed_to_fire(self._paces, self._state)
 
     def start_anew(self) -> None:
         self._due.hasten()
-        self._planned = self._book = None
+        self._planned = self._state = None
 
     def finish(self) -> bool:
         """The instance stops: begin no further message, and wait for those in progress, which the next leader would
@@ -160,28 +160,28 @@ class NotificationsDuty:
 
     def _look(self) -> None:
         planned, self._planned = self._planned or Changes(), None
-        book = self._report(planned)
-        if book is None:
+        state = self._report(planned)
+        if state is None:
             return
         incidents = self._incidents.incidents()
         if incidents is None:
             return
         held = self._incidents.unjudged()
         refused = self._still_refused(incidents)
-        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
+        made = plan(incidents, self._routes, self._paces, state, self._store.token, held=held, refused=refused)
         claimed = [claim for claim in made.messages if self._senders[claim.channel].is_free]
-        obsolete = [claim.id for claim in book.claims if claim.channel not in self._paces]
+        obsolete = [claim.id for claim in state.claims if claim.channel not in self._paces]
         if claimed or obsolete or made.noted or made.forgotten:
             changes = Changes(claimed=claimed, released=obsolete, noted=made.noted, forgotten=made.forgotten)
             if self._store.is_slow:
                 self._planned = changes
                 self._due.hasten()
-            elif (book := self._exchange(changes)) is None:
+            elif (state := self._exchange(changes)) is None:
                 return
         by_id = {one.id: one for one in incidents}
-        for claim in book.claims:
-            if claim.channel in self._paces and self._may_send(claim, book.now):
-                self._send(claim, by_id, book.now)
+        for claim in state.claims:
+            if claim.channel in self._paces and self._may_send(claim, state.now):
+                self._send(claim, by_id, state.now)
 
     def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, float]:
         """What channels refused, with the seconds for which it is not tried again. Forgets what is no longer due."""
@@ -190,20 +190,20 @@ class NotificationsDuty:
             self._refused = {what: pause for what, pause in self._refused.items() if what[1:] in phases}
         return {what: pause.remaining() for what, pause in self._refused.items()}
 
-    def _report(self, planned: Changes) -> Book | None:
+    def _report(self, planned: Changes) -> DeliveryState | None:
         """Tell the store what became of the messages, and what was planned."""
         released = [*planned.released, *self._released]
-        book = self._exchange(planned._replace(taken=self._taken, released=released))
-        if book is not None:
+        state = self._exchange(planned._replace(taken=self._taken, released=released))
+        if state is not None:
             self._taken, self._released = [], []
-        return book
+        return state
 
-    def _exchange(self, changes: Changes) -> Book | None:
-        book = self._deliveries.exchange(changes)
-        if book is not None:
-            self._book = book
-            self._store_is_ahead = book.now - self._clock.monotonic()
-        return book
+    def _exchange(self, changes: Changes) -> DeliveryState | None:
+        state = self._deliveries.exchange(changes)
+        if state is not None:
+            self._state = state
+            self._store_is_ahead = state.now - self._clock.monotonic()
+        return state
 
     def _may_send(self, claim: Claim, now: float) -> bool:
         sender = self._senders[claim.channel]

@@ -213,7 +213,7 @@ class Pipeline:
             if not self._store.connected and not self._connect_store():
                 self._wait_for_store()
                 return
-            if self._store.lacks_work:
+            if self._store.needs_restore:
                 self._merging.finish()
                 self._announcements.restore()
             if not self._tick_if_due():

@@ -100,7 +100,7 @@ class Ticker:
             self._rejections.samples,
             eligible=self._broker.consuming,
             # After the store went back, the batches that it lost still have to be merged again.
-            watermark_age=None if self._store.lacks_work else age,
+            watermark_age=None if self._store.needs_restore else age,
             looked_at=looked_at,
             requeued=self._watermark.requeued,
         )
@@ -129,7 +129,7 @@ class Ticker:
             )
         self._rejections.report()
         # Batches that are merged again are counted again. Only after that can it be seen which counts are missing.
-        if self._telemetry.counting and not self._store.lacks_work:
+        if self._telemetry.counting and not self._store.needs_restore:
             self._counting.look(ticked.label_sets)
         if self._broker.consuming:
             self._report.consuming()

@@ -198,7 +198,7 @@ class Store(Protocol):
         """
 
     @property
-    def lacks_work(self) -> bool:
+    def needs_restore(self) -> bool:
         """Whether the store went back, and this instance has not yet repeated all that it merged and announced lately.
         Does no I/O.
         """
@@ -246,7 +246,7 @@ class CountStore(Protocol):
     def make_room(self, room: int, reserve: int) -> None:
         """Set how many more samples may be added, and how many of these only without a worker label. Does no I/O."""
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         """Note label sets that other instances may not know, for the next ticks. Does no I/O."""
 
     def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:

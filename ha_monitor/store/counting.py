@@ -18,9 +18,9 @@ AT_ONCE = 1000
 """Counts that one call reads or restores."""
 MOVED_AT_ONCE = 250
 """Counts that one call moves, since each takes several commands."""
-MOST_TOLD = 500
+MAX_LABEL_SETS = 500
 """Label sets that one tick adds."""
-MOST_GONE = 10
+MAX_GONE = 10
 """Instances that never came back, returned at once."""
 
 
@@ -43,18 +43,18 @@ class RedisCounts:
         self._keys = keys
         self.name = counting.name if counting else None
         self.key = keys.counts(counting.name if counting else "")
-        self._how: dict[str, Any] | None = None if counting is None else counting.for_scripts()
+        self._script_options: dict[str, Any] | None = None if counting is None else counting.for_scripts()
         self._changes: list[Any] = []
-        self._untold: list[bytes] = []
+        self._unpublished: list[bytes] = []
         """Label sets that other instances may not know."""
         self.latest = 0.0
         """When the latest known label set was added, as Redis holds it."""
         self.outdated = True
 
     @property
-    def how(self) -> Mapping[str, Any] | None:
+    def script_options(self) -> Mapping[str, Any] | None:
         """How the scripts are to count; None for not at all."""
-        return self._how
+        return self._script_options
 
     def connected(self) -> None:
         """A connection was made: what calls over the previous one have counted may be unknown."""
@@ -66,12 +66,12 @@ class RedisCounts:
         if told:
             added, changes = told
             self._changes += changes
-            if self._how is not None:
-                self._how["room"] -= added
+            if self._script_options is not None:
+                self._script_options["room"] -= added
 
     def make_room(self, room: int, reserve: int) -> None:
-        if self._how is not None:
-            self._how["room"], self._how["reserve"] = room, reserve
+        if self._script_options is not None:
+            self._script_options["room"], self._script_options["reserve"] = room, reserve
 
     def take_changes(self) -> list[Any]:
         changes, self._changes = self._changes, []
@@ -94,8 +94,8 @@ class RedisCounts:
             self._calls.run("restore_counts", {"counts": rows[first : first + AT_ONCE]})
             between()
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
-        self._untold += label_sets
+    def publish(self, label_sets: Sequence[bytes]) -> None:
+        self._unpublished += label_sets
 
     def move(
         self,
@@ -123,20 +123,20 @@ class RedisCounts:
 
     def gone(self, after: float) -> list[str]:
         until = self._now() - after * 1000
-        found = self._calls.command("ZRANGEBYSCORE", self._keys.counting, "-inf", until, "LIMIT", 0, MOST_GONE)
+        found = self._calls.command("ZRANGEBYSCORE", self._keys.counting, "-inf", until, "LIMIT", 0, MAX_GONE)
         return [name.decode("utf-8", "replace") for name in found]
 
     # --- for the ticks ---------------------------------------------------------------------
 
-    def untold(self) -> list[msgspec.Raw]:
+    def unpublished(self) -> list[msgspec.Raw]:
         """Label sets for the next tick."""
-        return [as_lua_string(name) for name in self._untold[:MOST_TOLD]]
+        return [as_lua_string(name) for name in self._unpublished[:MAX_LABEL_SETS]]
 
     def ticked(self, told: Sequence[Any]) -> LabelSets | None:
         """:param told: the number of label sets, and some that were added, as the tick returned them."""
         if not told:
             return None
-        del self._untold[:MOST_TOLD]
+        del self._unpublished[:MAX_LABEL_SETS]
         added = [LabelSet(name, float(score)) for name, score in zip(told[1::2], told[2::2], strict=True)]
         self.latest = max((one.added for one in added), default=self.latest)
         return LabelSets(told[0], added)

@@ -38,7 +38,7 @@ class Phase(StrEnum):
     RESOLVED = "resolved"
 
 
-class Told(Struct, frozen=True, omit_defaults=True):
+class Notified(Struct, frozen=True, omit_defaults=True):
     """What one channel has been told about an incident."""
 
     at: float
@@ -79,7 +79,7 @@ class Incident(Struct, frozen=True, omit_defaults=True):
     one meanwhile.
     """
     silenced_until: float | None = None
-    told: Mapping[str, Told] = {}
+    told: Mapping[str, Notified] = {}
     """By the name of the channel."""
     members: tuple[str, ...] = ()
     """What was combined into one incident, such as the workers that were lost within a minute."""

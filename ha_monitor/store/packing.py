@@ -65,7 +65,7 @@ class PackedBatch(NamedTuple):
         size = len(tasks) + len(workers) + len(others) if batch.tasks or batch.workers or batch.others else 0
         return cls(msgspec.Raw(tasks), msgspec.Raw(workers), msgspec.Raw(others), size)
 
-    def behind(self, tasks: int) -> PackedBatch | None:
+    def rest_after(self, tasks: int) -> PackedBatch | None:
         """The rest after so many tasks are merged; None if there is none."""
         pieces = _pieces_of(self.tasks)
         left, place = _number_in(pieces[0]) - tasks, 1

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ha_monitor.store.deliveries import read_told, with_told
+from ha_monitor.store.deliveries import read_notified, with_notified
 from ha_monitor.store.incidents import (
     MOST_MARKS,
     MOST_SILENCES,
@@ -47,7 +47,7 @@ class RedisIncidents:
             ("HGETALL", keys.incidents), ("HGETALL", keys.notify_told), ("HVALS", keys.silences), ("TIME",)
         )
         kept = [one for one in _kept(raw) if one.kind]
-        known = with_told(kept, read_told(dict(zip(told[::2], told[1::2], strict=True))))
+        known = with_notified(kept, read_notified(dict(zip(told[::2], told[1::2], strict=True))))
         return worst_first(with_silences(known, list(_read(_silence_in, silences)), _seconds(time)))
 
     def kept(self) -> list[Incident]:

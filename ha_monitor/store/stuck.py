@@ -17,7 +17,7 @@ MOST_LOOKS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
 MOST_CANDIDATES = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
-ABSENT = 120.0
+MAX_ABSENCE = 120.0
 """Seconds for which a vanished instance may come back with events that no other received, on a broker that does not
 redeliver: it may be alive, but without a store."""
 MOST_WORKERS = 20
@@ -29,10 +29,11 @@ KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orpha
 class RedisOpenTasks:
     """The part of the shared record about tasks that make no progress."""
 
-    def __init__(self, store: RedisStore, settings: StuckSettings, absent: float = 0.0) -> None:
-        """:param absent: `ABSENT`, or 0 if the broker redelivers the messages of an instance that vanished."""
+    def __init__(self, store: RedisStore, settings: StuckSettings, max_absence: float = 0.0) -> None:
+        """:param max_absence: `MAX_ABSENCE`, or 0 if the broker redelivers the messages of an instance that
+        vanished."""
         self._store = store
-        self._absent = _milliseconds(absent)
+        self._max_absence = _milliseconds(max_absence)
         self._limits = limits_of(settings)
 
     def candidates(self) -> Candidates | None:
@@ -62,7 +63,7 @@ class RedisOpenTasks:
         items: list[OutboxItem] = []
         while True:
             options = {
-                "absent": self._absent,
+                "absent": self._max_absence,
                 "limits": self._limits,
                 "required_watermark": required_watermark,
                 "confirmations": rows,

@@ -14,7 +14,7 @@ import pytest
 from ha_monitor.broker.buffered import MAX_READ_AHEAD
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
-from ha_monitor.store.own_state import MOST_BYTES as RECENT_WORK
+from ha_monitor.store.own_state import MAX_BYTES as RECENT_WORK
 from tests.support.celery_app import make_app
 from tests.support.fault_handlers import VARIABLE
 from tests.support.instances import Fleet, queue_depth, vhost_of

@@ -584,7 +584,7 @@ def test_nothing_is_concluded_while_an_instance_may_have_the_end_for_itself(
     inside.let_lease_end(two.instance.store.token)
     one.instance.stay_in_contact()
     orphaned = OrphanedTask(False, ["workers"], 1)
-    tasks = RedisOpenTasks(one.instance.store, LIMITS, absent=60.0)
+    tasks = RedisOpenTasks(one.instance.store, LIMITS, max_absence=60.0)
     assert wait_until(lambda: one.lead() and one.tasks.confirm(0, []) is not None)
 
     assert tasks.confirm(0, [(candidate, orphaned)]) is None

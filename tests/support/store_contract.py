@@ -17,7 +17,7 @@ from ha_monitor.events.types import END_TYPES
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.api import SharedRecord
-from ha_monitor.store.deliveries import Book, Changes, Claim, Part, Taken
+from ha_monitor.store.deliveries import Changes, Claim, DeliveryState, Part, Taken
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.incidents import (
     MOST_MARKS,
@@ -27,11 +27,11 @@ from ha_monitor.store.incidents import (
     IncidentList,
     Mark,
     Marks,
+    Notified,
     Phase,
     Severity,
     Silence,
     Silences,
-    Told,
 )
 from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
@@ -145,16 +145,16 @@ def claim_of(record: SharedRecord, incident: str = "i", number: int = 1) -> Clai
     return Claim(f"{incident}.chat.{number}", "chat", (part,), TIME, record.store.token)
 
 
-def exchange(record: SharedRecord, **changes: Any) -> Book:
-    book = record.deliveries.exchange(Changes(**changes))
-    assert book is not None
-    return book
+def exchange(record: SharedRecord, **changes: Any) -> DeliveryState:
+    state = record.deliveries.exchange(Changes(**changes))
+    assert state is not None
+    return state
 
 
 def restored(record: SharedRecord) -> list[OutboxItem]:
     """What is announced when the instance has handed over all that the record lacks."""
     items = []
-    while record.store.lacks_work:
+    while record.store.needs_restore:
         items += record.store.restore()
     return items
 
@@ -404,7 +404,7 @@ class StoreContract:
         recovered = one.store.recover()
 
         assert [(item.sequence, item.entry.event.type) for item in recovered.items] == [(2, "task-succeeded")]
-        assert recovered.behind == 3
+        assert recovered.next_sequence == 3
         assert one.store.token > token
         one.store.announced(3)
         one.store.flush()
@@ -801,14 +801,14 @@ class StoreContract:
         assert merge(one, decode(*rest)) == []
         told = merge(two, decode(*life("b"), event("shop-closed", uuid=None)))
         two.store.announced(len(told), [item.entry.event.id for item in told])
-        assert not (one.store.lacks_work or two.store.lacks_work)
+        assert not (one.store.needs_restore or two.store.needs_restore)
 
         bed.put_back()
         tick(one)
         tick(two)
 
-        assert one.store.lacks_work
-        assert two.store.lacks_work
+        assert one.store.needs_restore
+        assert two.store.needs_restore
         assert restored(one) == restored(two) == []
         assert types(merge(two, decode(received))) == ["task-received", "task-started", "task-succeeded"]
         assert merge(one, decode(*life("b"), event("shop-closed", uuid=None))) == []
@@ -1374,8 +1374,8 @@ class StoreContract:
         noted = exchange(one, claimed=[claim], noted=[("other", "chat", TIME)])
         told = exchange(one, taken=[Taken(claim, at)])
 
-        assert (list(noted.claims), noted.told) == ([claim], {("other", "chat"): Told(TIME, Phase.PENDING, 0)})
-        assert (list(told.claims), told.told["i", "chat"]) == ([], Told(at, Phase.FIRING, 1))
+        assert (list(noted.claims), noted.notified) == ([claim], {("other", "chat"): Notified(TIME, Phase.PENDING, 0)})
+        assert (list(told.claims), told.notified["i", "chat"]) == ([], Notified(at, Phase.FIRING, 1))
         assert dict(told.taken) == {"chat": [pytest.approx(at, abs=0.002)]}
         assert told.now == pytest.approx(bed.now(), abs=60)
 
@@ -1389,7 +1389,7 @@ class StoreContract:
         exchange(one, claimed=[claim], noted=[("i", "mail", TIME)])
         exchange(one, taken=[Taken(claim, at)])
 
-        told = {"i": {"chat": Told(at, Phase.FIRING, 1)}, "j": {}}
+        told = {"i": {"chat": Notified(at, Phase.FIRING, 1)}, "j": {}}
 
         assert {kept.id: kept.told for kept in bed.incidents().incidents()} == told
 
@@ -1402,11 +1402,11 @@ class StoreContract:
         for _ in range(2):
             exchange(one, claimed=[first, second])
         for _ in range(2):
-            book = exchange(one, taken=[Taken(first, bed.now())], released=[second.id])
+            state = exchange(one, taken=[Taken(first, bed.now())], released=[second.id])
         late = exchange(one, taken=[Taken(second, bed.now())])
 
-        assert [*book.claims, *late.claims] == []
-        assert set(late.told) == {("i", "chat")}
+        assert [*state.claims, *late.claims] == []
+        assert set(late.notified) == {("i", "chat")}
         assert [len(times) for times in late.taken.values()] == [1]
 
     def test_the_next_leader_finds_what_was_in_flight_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
@@ -1422,7 +1422,7 @@ class StoreContract:
 
         assert one.deliveries.exchange(Changes(taken=[Taken(claim, bed.now())])) is None
         assert list(exchange(two).claims) == [claim]
-        assert exchange(two, taken=[Taken(claim, bed.now())]).told["i", "chat"].times == 1
+        assert exchange(two, taken=[Taken(claim, bed.now())]).notified["i", "chat"].times == 1
 
     def test_what_is_forgotten_of_messages_is_gone(self, bed: Bed) -> None:
         """Given more entries than one command takes, they are kept, and forgotten when the leader says so."""
@@ -1433,8 +1433,8 @@ class StoreContract:
         kept = exchange(one, noted=[(*name, TIME) for name in names])
         gone = exchange(one, forgotten=names[1:])
 
-        assert set(kept.told) == set(names)
-        assert set(gone.told) == {names[0]}
+        assert set(kept.notified) == set(names)
+        assert set(gone.notified) == {names[0]}
 
     # --- schedules -------------------------------------------------------------------------
 

@@ -726,7 +726,7 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     one.live(60)
 
     assert bed.store_trouble.moments["before incidents"] - reads == 12
-    (told,) = bed.server.messages.told
+    (told,) = bed.server.messages.notified
     assert told.decode().partition("\x1f")[0] in bed.server.incidents
 
 

@@ -30,8 +30,8 @@ class Record:
         return work[self._at_once :] or None
 
     def restored(self, work: RecentWork[str]) -> list[str]:
-        while work.is_lost:
-            work.hand_over(self.note, self.merge)
+        while work.must_repeat:
+            work.repeat_some(self.note, self.merge)
         return self.got
 
 
@@ -45,12 +45,12 @@ def test_nothing_is_handed_over_before_the_store_went_back_and_all_of_it_once_th
     work.merged("second", 1)
     work.announced([])
     work.store_went_back(0)
-    assert not work.is_lost
+    assert not work.must_repeat
 
     work.store_went_back(1000)
     assert Record().restored(work) == ["a b", "first", "second"]
     work.store_went_back(1000)
-    assert not work.is_lost
+    assert not work.must_repeat
     work.store_went_back(2000)
     assert Record().restored(work) == ["a b", "first", "second"]
 
@@ -64,7 +64,7 @@ def test_what_was_not_taken_is_handed_over_again() -> None:
     record = Record(at_once=2)
     record.trouble = OSError("away")
     with pytest.raises(OSError, match="away"):
-        work.hand_over(record.note, record.merge)
+        work.repeat_some(record.note, record.merge)
     record.trouble = None
 
     assert record.restored(work) == ["a", "ab", "cd", "e"]
@@ -72,12 +72,12 @@ def test_what_was_not_taken_is_handed_over_again() -> None:
 
 def test_it_is_limited_in_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more work than is kept, or older, the oldest is forgotten; while nothing comes, nothing is."""
-    monkeypatch.setattr(own_state, "MOST_BYTES", 1000)
+    monkeypatch.setattr(own_state, "MAX_BYTES", 1000)
     clock = TurnedClock()
     work: RecentWork[str] = RecentWork(clock)
     for name in ("one", "two", "three"):
         work.merged(name, 400)
-    clock.now += own_state.LONGEST + 1
+    clock.now += own_state.KEPT_FOR + 1
     work.store_went_back(1)
     assert Record().restored(work) == ["two", "three"]
 
@@ -92,8 +92,8 @@ def test_what_is_left_of_a_batch_is_all_behind_the_merged_tasks() -> None:
     packed = PackedBatch.of(batch)
     del batch.tasks["a"], batch.tasks["b"]
 
-    left = packed.behind(2)
+    left = packed.rest_after(2)
     assert left is not None
     assert list(map(bytes, left[:3])) == list(map(bytes, PackedBatch.of(batch)[:3]))
-    assert left.behind(1) is None
+    assert left.rest_after(1) is None
     assert PackedBatch.of(decode()).size == 0

@@ -65,7 +65,7 @@ class Given:
     def make_room(self, room: int, reserve: int) -> None:
         self.room, self.reserve = room, reserve
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         for text in label_sets:
             self.shared.label_sets.setdefault(text, len(self.shared.label_sets) + 1.0)
 
@@ -78,7 +78,7 @@ class Given:
         if text not in self.shared.label_sets:
             if self.room - (self.reserve if worker else 0) >= A_LABEL_SET:
                 self.room -= A_LABEL_SET
-                self.tell([text])
+                self.publish([text])
             elif worker:
                 return self.count(name, "", by)
             else:

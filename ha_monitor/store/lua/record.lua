@@ -162,11 +162,11 @@ do
   -- the merge begins it anew: otherwise the same fault would show each time.
   -- raw: see load_packed.
   function load_record(key, raw)
-    local facts, seen, written, waiting, uncounted, told = load_packed(key, raw)
+    local facts, seen, written, waiting, uncounted, story_text = load_packed(key, raw)
     if not facts then return {}, '', nil, nil, '' end
     if facts.d == true then facts.d = facts.rl end
     -- The check takes as long as unpacking the record: 4 % of a merge.
-    if written == true then return facts, seen, waiting, uncounted, story.of(told, seen) end
+    if written == true then return facts, seen, waiting, uncounted, story.of(story_text, seen) end
     waiting, uncounted = written, waiting
     local good, are = pcall(are_facts, facts)
     local is_ours = type(seen) == 'string' and #seen % ID_SIZE == 0 and good and are
@@ -195,7 +195,7 @@ local function greater(a, b)
   return #a > #b
 end
 
-local is_reconciled, is_told_twice, merge_fact
+local is_reconciled, is_reported_twice, merge_fact
 
 do
   local type = type
@@ -286,7 +286,7 @@ do
   -- Whether a failure repeats the one that is known. Celery 5.7 sends two for a run that is stopped at its hard time
   -- limit, and two instances may receive them; another run would have lasted for that limit. The later one replaces the
   -- earlier.
-  function is_told_twice(facts, fact)
+  function is_reported_twice(facts, fact)
     if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
       return false
     end

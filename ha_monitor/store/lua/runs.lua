@@ -163,7 +163,7 @@ do
   end
 
   -- The wait that is shown: 0 if clocks differ a little, and nil if one of them is wrong.
-  local function told_wait(wait)
+  local function shown_wait(wait)
     if not wait or wait < -WRONG_CLOCK * 1000 then return nil end
     return wait > 0 and wait or 0
   end
@@ -237,9 +237,9 @@ do
 
   -- Merges an end that was reported twice: it closes no other run, and the later of the two reports counts.
   function runs.merge_again(facts, fact)
-    local told_at = facts.tt
+    local ended_at = facts.tt
     merge_fact(facts, fact)
-    if facts.cl and told_at ~= facts.tt then steps.move_closing(facts.cl, told_at, fact[2], facts.tt) end
+    if facts.cl and ended_at ~= facts.tt then steps.move_closing(facts.cl, ended_at, fact[2], facts.tt) end
   end
 
   -- Stores the wait before the latest start, after events were merged.
@@ -253,7 +253,7 @@ do
     else
       wait = wait_before(facts, started, facts.st, facts.rl, facts.e)
     end
-    wait = told_wait(wait)
+    wait = shown_wait(wait)
     if facts.qw ~= wait then facts.qw = wait end
   end
 
@@ -304,7 +304,7 @@ do
       wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
     end
     -- A negative wait that is left after a correction does not count: it is an inaccuracy of the measured skew.
-    return told_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
+    return shown_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
   end
 
   -- The queue of an event's attempt; nil if it is not known.
@@ -360,7 +360,7 @@ do
     if code == RECEIVED then queue = nil end
     if run then started, received = run[1], run[4] or received end
     local text = packed.of_run(
-      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), told_wait(wait), due, queue
+      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), shown_wait(wait), due, queue
     )
     if is_shared then texts[run], queues[run] = text, queue end
     return text, queue

@@ -124,7 +124,7 @@ end
 
 local function take_waiting_of(uuid)
   local key = families.task .. uuid
-  local facts, seen, waiting, uncounted, told = load_record(key)
+  local facts, seen, waiting, uncounted, story_text = load_record(key)
   if not waiting and not uncounted and not facts.gw then
     waited[#waited + 1] = uuid
     return
@@ -150,7 +150,7 @@ local function take_waiting_of(uuid)
     put_off[#put_off + 1] = string.format('%.0f', since + options.name_wait)
     put_off[#put_off + 1] = uuid
   end
-  save_record(key, facts_text, seen, waiting, uncounted, told, math.max(redis.call('TTL', key), 1))
+  save_record(key, facts_text, seen, waiting, uncounted, story_text, math.max(redis.call('TTL', key), 1))
 end
 
 -- Takes the announcements whose wait is over.

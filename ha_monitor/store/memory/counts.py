@@ -39,7 +39,7 @@ class MemoryCounts:
     def make_room(self, room: int, reserve: int) -> None:
         pass
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         pass
 
     def restore(self, counts: Mapping[bytes, int], _between: Callable[[], None] = nothing) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_monitor.store.deliveries import read_told, with_told
+from ha_monitor.store.deliveries import read_notified, with_notified
 from ha_monitor.store.incidents import MOST_MARKS, MOST_SILENCES, Incident, Mark, Silence, with_silences, worst_first
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.schedules import MemorySchedules
@@ -19,7 +19,7 @@ class MemoryIncidents:
         self._server = server
 
     def incidents(self) -> list[Incident]:
-        told = with_told(self.kept(), read_told(self._server.messages.told))
+        told = with_notified(self.kept(), read_notified(self._server.messages.notified))
         return worst_first(with_silences(told, self.silences(), self._server.clock.time()))
 
     def kept(self) -> list[Incident]:

@@ -44,7 +44,7 @@ class MemoryInstance(Struct):
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
-    behind: int = 0
+    next_sequence: int = 0
     """Sequence number of the next item."""
     seen: float = 0.0
     before: int = 0
@@ -56,18 +56,18 @@ class MemoryInstance(Struct):
 
     def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
         """Append entries. :param recovered: how many of the last ones come from another outbox."""
-        first = self.behind
+        first = self.next_sequence
         self.outbox += entries
-        self.behind += len(entries)
+        self.next_sequence += len(entries)
         own = len(entries) - recovered
         if recovered:
-            self.recovered_until = self.behind
+            self.recovered_until = self.next_sequence
         return [OutboxItem(first + number, entry, number >= own) for number, entry in enumerate(entries)]
 
     def trim(self, announced: int) -> None:
         """Delete the items below a sequence number."""
-        self.behind = max(self.behind, announced)
-        del self.outbox[: max(0, announced - (self.behind - len(self.outbox)))]
+        self.next_sequence = max(self.next_sequence, announced)
+        del self.outbox[: max(0, announced - (self.next_sequence - len(self.outbox)))]
 
 
 class GroupedErrors(Struct):
@@ -82,10 +82,10 @@ class GroupedErrors(Struct):
 
 
 class KeptMessages(Struct):
-    """Messages to the channels, in the form that `deliveries.book_of` reads."""
+    """Messages to the channels, in the form that `deliveries.delivery_state` reads."""
 
     claims: dict[bytes, bytes] = field(default_factory=dict)
-    told: dict[bytes, bytes] = field(default_factory=dict)
+    notified: dict[bytes, bytes] = field(default_factory=dict)
     taken: dict[bytes, bytes] = field(default_factory=dict)
 
 

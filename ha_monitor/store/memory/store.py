@@ -102,13 +102,15 @@ class MemoryStore:
         def moved(own: MemoryInstance) -> tuple[int, Recovered]:
             del self.server.instances[self.token]
             own.lease_until, own.before = self._next_lease(), self.token
-            first = own.behind - len(own.outbox)
+            first = own.next_sequence - len(own.outbox)
             items = [
                 OutboxItem(number, entry, number < own.recovered_until)
                 for number, entry in enumerate(own.outbox, first)
             ]
             call, taken = own.took
-            return self.server.enter(own), Recovered(items, own.behind, taken if call > self._rollbacks.calls else ())
+            return self.server.enter(own), Recovered(
+                items, own.next_sequence, taken if call > self._rollbacks.calls else ()
+            )
 
         asked = self._clock.monotonic()
         token, recovered = self.own_call("recover", moved)
@@ -199,7 +201,7 @@ class MemoryStore:
 
     def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         def recorded(own: MemoryInstance) -> None:
-            if upto > own.behind - len(own.outbox):
+            if upto > own.next_sequence - len(own.outbox):
                 now = self.server.clock.time()
                 self.server.retries += [(now + delay / 1000, read_entry(entry)) for delay, entry in retries]
                 self.server.dead_letters[:0] = dead
@@ -316,9 +318,9 @@ class MemoryStore:
         return self._rollbacks.take()
 
     @property
-    def lacks_work(self) -> bool:
+    def needs_restore(self) -> bool:
         self._recent.store_went_back(self._rollbacks.known)
-        return self._recent.is_lost
+        return self._recent.must_repeat
 
     def restore(self) -> list[OutboxItem]:
         items: list[OutboxItem] = []
@@ -333,7 +335,7 @@ class MemoryStore:
         def note(ids: Sequence[str]) -> None:
             self.own_call("restore", lambda _: self.server.interrupted.update(ids))
 
-        self._recent.hand_over(note, merge)
+        self._recent.repeat_some(note, merge)
         return items
 
     def leads(self) -> bool:

@@ -165,7 +165,7 @@ class MemoryTask:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
             self._put_back.append(at)
         elif code in ENDS:
-            if self._is_told_twice(fact, at):
+            if self._is_reported_twice(fact, at):
                 self._facts["tc"] -= 1
                 self._end(fact, at)
                 return True
@@ -336,7 +336,7 @@ class MemoryTask:
             if code is Code.FAILED:
                 facts.update(ex=fact[6], g=fact[7][0] if len(fact) > 7 else None)
 
-    def _is_told_twice(self, fact: Fact, at: int) -> bool:
+    def _is_reported_twice(self, fact: Fact, at: int) -> bool:
         get = self._facts.get
         if fact[1] is not Code.FAILED or get("tk") != Code.FAILED or fact[6] != get("ex"):
             return False
