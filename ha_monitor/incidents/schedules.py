@@ -16,7 +16,7 @@ from ha_monitor.incidents.runs import run_of
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import (
-    MOST_SCHEDULES,
+    MAX_SCHEDULES,
     Definition,
     Judged,
     Judgement,
@@ -26,9 +26,9 @@ from ha_monitor.schedules.model import (
     Source,
 )
 from ha_monitor.schedules.sources import merged
-from ha_monitor.store.queries import MOST_NAMES, Queries
+from ha_monitor.store.queries import MAX_NAMES, Queries
 from ha_monitor.store.schedules import (
-    MOST_GAPS,
+    MAX_GAPS,
     Coverage,
     KeptSchedules,
     KnownSource,
@@ -140,7 +140,7 @@ class ScheduleGatherer:
             return None, changes
         self._cover(now - view.merged_ago - MARGIN, now - view.listened_for, now)
         told = list(merged(*(one.definitions for one in known.values()), view.own))
-        definitions = [*told, *self._habits.schedules(told)][:MOST_SCHEDULES]
+        definitions = [*told, *self._habits.schedules(told)][:MAX_SCHEDULES]
         runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
         definitions = [one for one in definitions if one.task in runs]
         coverage = self._coverage
@@ -167,7 +167,7 @@ class ScheduleGatherer:
         return [Habit(one.task, now, now) for one in gone if one.source is not Source.LEARNED and one.task]
 
     def _read(self, kept: KeptSchedules) -> None:
-        judgements = kept.judgements()[:MOST_SCHEDULES]
+        judgements = kept.judgements()[:MAX_SCHEDULES]
         self._habits.read(kept.habits())
         occurrences = kept.occurrences([one.definition.name for one in judgements])
         self._kept = {
@@ -192,7 +192,7 @@ class ScheduleGatherer:
         gaps = [(first, last) for first, last in before.gaps if last <= now]
         if since > until:
             gaps.append((until, since))
-        self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MOST_GAPS:]))
+        self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MAX_GAPS:]))
 
     def _runs(self, queries: Queries, names: Sequence[str], orphaned: frozenset[str], now: float) -> dict[str, Runs]:
         """The newest tasks of each name, without the names that remain to be read."""
@@ -220,7 +220,7 @@ class ScheduleGatherer:
                 continue
             complete_since = _complete_since(newest, now)
             if not newest.ids:
-                is_full = len(queries.names()) >= MOST_NAMES if is_full is None else is_full
+                is_full = len(queries.names()) >= MAX_NAMES if is_full is None else is_full
                 complete_since = now if is_full else complete_since
             found[name] = Runs([run for one in newest.ids if (run := newest.runs.get(one)) is not None], complete_since)
         return found

@@ -10,7 +10,7 @@ from ha_monitor.metrics.definitions import NODE_ID, QUEUE_WAIT, RUNTIME, Metric
 from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, Exemplar, Group
 
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
-MOST_VALUES = 4_096
+MAX_CACHED_VALUES = 4_096
 """Label values whose texts are cached."""
 
 
@@ -22,8 +22,8 @@ class LabelTexts:
         self._worker_histograms = worker_histograms
         self._node_id = f'{NODE_ID}="{escaped(node_id)}"'
         # Many groups share few names, queues and workers.
-        self._value = lru_cache(MOST_VALUES)(escaped)
-        self._worker = lru_cache(MOST_VALUES)(self._worker_text)
+        self._value = lru_cache(MAX_CACHED_VALUES)(escaped)
+        self._worker = lru_cache(MAX_CACHED_VALUES)(self._worker_text)
 
     def of(self, group: Group) -> str:
         """The labels of a group in alphabetical order, each followed by a comma."""

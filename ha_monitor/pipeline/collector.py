@@ -246,11 +246,11 @@ def _take_some(received: deque[Message], most: int) -> list[Message]:
     messages: list[Message] = []
     size = 0
     while received and len(messages) < most:
-        if messages and size + received[0].most_bytes > DECODE_BYTES:
+        if messages and size + received[0].max_bytes > DECODE_BYTES:
             break
         message = received.popleft()
         messages.append(message)
-        size += message.most_bytes
+        size += message.max_bytes
     return messages
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ha_monitor.clock import Clock
-from ha_monitor.metrics.retirement import EVERY, GONE_AFTER, adopted, label_at, misplaced, plan, sums_before
+from ha_monitor.metrics.retirement import GONE_AFTER, RETIRE_EVERY, adopted, label_at, misplaced, plan, sums_before
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport, series_tables
@@ -44,7 +44,7 @@ class CountKeeper:
         """The value of `Store.went_back_at` when the counts were last read. If it has changed since, counts that are
         lower in the store are raised again."""
         self._reread = Schedule(clock, REREAD_EVERY)
-        self._retire = Schedule(clock, EVERY)
+        self._retire = Schedule(clock, RETIRE_EVERY)
         self._retire.restart()
         self._is_misplaced = False
 
@@ -118,7 +118,7 @@ class CountKeeper:
         own = plan(self._series, heard, label, now)
         of_others = {}
         if self._telemetry.is_leader():
-            gone = self._counts.gone(EVERY)
+            gone = self._counts.gone(RETIRE_EVERY)
             between()
             of_others = {name: adopted(self._counts.read_of(name, between).fields(), label) for name in gone}
         if own.moves or any(of_others.values()):
@@ -127,4 +127,4 @@ class CountKeeper:
             self._counts.move(own.moves, own.forgotten, between=between)
             self._series.forget_label_sets(own.forgotten)
         for name, moves in of_others.items():
-            self._counts.move(moves, gone=(name, EVERY), between=between)
+            self._counts.move(moves, gone=(name, RETIRE_EVERY), between=between)

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from ha_monitor.schedules.arguments import arguments_of
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.model import MAX_SCHEDULES, MAX_TEXT, Definition, Source
 from ha_monitor.schedules.texts import translated, zone_name
 from ha_monitor.schedules.timetable import timetable_of
 
-_MOST_SETTINGS = 5000
+_MAX_SETTINGS = 5000
 _SUFFIX = "beat_schedule"
 
 
@@ -31,12 +31,12 @@ def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definit
     """
     told = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
     names = sorted({name for found in told.values() for name in found})
-    return [_agreed([found.get(name) for found in told.values()]) for name in names[:MOST_SCHEDULES]]
+    return [_agreed([found.get(name) for found in told.values()]) for name in names[:MAX_SCHEDULES]]
 
 
 def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
-    """The entries in the answer of one worker, by name; the first `MOST_SCHEDULES`."""
-    if not isinstance(answer, dict) or len(answer) > _MOST_SETTINGS:
+    """The entries in the answer of one worker, by name; the first `MAX_SCHEDULES`."""
+    if not isinstance(answer, dict) or len(answer) > _MAX_SETTINGS:
         return {}
     settings = {key.lower(): value for key, value in answer.items() if isinstance(key, str)}
     key = next((key for key, value in settings.items() if key.endswith(_SUFFIX) and isinstance(value, dict)), None)
@@ -50,10 +50,10 @@ def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
     zone = _zone(setting("timezone"), setting("enable_utc"))
     scheduler = next((settings[key] for key in (f"{prefix}beat_scheduler", "beat_scheduler") if key in settings), "")
     found = {}
-    for name, entry in list(settings[key].items())[:MOST_SCHEDULES]:
+    for name, entry in list(settings[key].items())[:MAX_SCHEDULES]:
         if isinstance(name, str) and isinstance(entry, dict):
-            definition = definition_of(name[:LONGEST_TEXT], entry, zone, Source.CONF, app)
-            if "django_celery_beat" in str(scheduler)[:LONGEST_TEXT]:
+            definition = definition_of(name[:MAX_TEXT], entry, zone, Source.CONF, app)
+            if "django_celery_beat" in str(scheduler)[:MAX_TEXT]:
                 definition = replace(definition, differs="django-celery-beat may have another one in its database")
             found[definition.name] = definition
     return found
@@ -79,13 +79,13 @@ def definition_of(name: str, entry: Mapping[str, object], zone: str, source: Sou
     queue = get("queue")
     return Definition(
         name=name,
-        task=task[:LONGEST_TEXT],
+        task=task[:MAX_TEXT],
         timetable=timetable,
-        zone=zone[:LONGEST_TEXT],
+        zone=zone[:MAX_TEXT],
         source=source,
         app=app,
         arguments=arguments_of(entry.get("args"), entry.get("kwargs")),
-        queue=queue[:LONGEST_TEXT] if isinstance(queue, str) and queue else None,
+        queue=queue[:MAX_TEXT] if isinstance(queue, str) and queue else None,
         expires=_seconds(get("expires")),
         is_enabled=entry.get("enabled") is not False,
         problem=problem,

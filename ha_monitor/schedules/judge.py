@@ -12,7 +12,7 @@ from ha_monitor.schedules.beats import silent_beats
 from ha_monitor.schedules.doubling import is_doubled
 from ha_monitor.schedules.matching import match
 from ha_monitor.schedules.model import (
-    SETTLING,
+    SETTLING_TIME,
     Definition,
     History,
     Judged,
@@ -128,7 +128,7 @@ def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -
     begin = one.due - (track.early(one.due) if track.is_absolute else track.period(one.due) or 0.0)
     first = one.due if track.is_absolute else begin
     unseen = first < look.known_since or any(since < deadline and begin < until for since, until in look.gaps)
-    unsettled = track.definition.is_disputed or one.due < track.since + SETTLING
+    unsettled = track.definition.is_disputed or one.due < track.since + SETTLING_TIME
     # Somebody calls it by hand, and no event says when it was sent: it may have been beat's run, sent on time, that
     # waited.
     mixed = track.is_called_by_hand and any(run.sent is None for run in one.again)
@@ -215,7 +215,7 @@ def _why(track: Track, state: ScheduleState, look: Look) -> str:
     latest = next((one for one in reversed(track.occurrences) if one.state is state), None)
     if track.definition.is_disputed:
         return track.definition.differs
-    if latest is not None and latest.due < track.since + SETTLING:
+    if latest is not None and latest.due < track.since + SETTLING_TIME:
         return "it was still new, and beat may not have known it yet"
     if latest is not None and latest.due < look.known_since:
         return "the monitor did not consume then"

@@ -10,11 +10,11 @@ import math
 import re
 from typing import NamedTuple
 
-from ha_monitor.schedules.model import LONGEST_TEXT
+from ha_monitor.schedules.model import MAX_TEXT
 from ha_monitor.schedules.timetable import exact_duration
 from ha_monitor.text.visible import visible
 
-_LONGEST_REPR = 2000
+_MAX_REPR = 2000
 _LEGEND = ("m", "h", "dM", "MY", "d")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _FREQUENCIES = ("yearly", "monthly", "weekly", "daily", "hourly", "minutely", "secondly")
@@ -43,7 +43,7 @@ def translated(told: object) -> Translated:
         return _unreadable("", "it has no schedule")
     if isinstance(told, (int, float)):
         return _every(told)
-    if not isinstance(told, str) or len(told) > _LONGEST_REPR:
+    if not isinstance(told, str) or len(told) > _MAX_REPR:
         return _unreadable(told if isinstance(told, str) else type(told).__name__)
     # The text of django-celery-beat spans several lines.
     text = " ".join(told.split()).replace(" >", ">")
@@ -55,7 +55,7 @@ def translated(told: object) -> Translated:
 
 def zone_name(told: object) -> str | None:
     """The name of a time zone in a configuration, or of a time zone object there; None if it cannot be read."""
-    if not isinstance(told, str) or not 0 < len(told) <= LONGEST_TEXT:
+    if not isinstance(told, str) or not 0 < len(told) <= MAX_TEXT:
         return None
     match = _ZONE_OBJECT.fullmatch(told)
     name = (match[1] or match[2]) if match else told
@@ -146,7 +146,7 @@ def _field(text: str) -> str | None:
     if text[:1] + text[-1:] in ("[]", "{}", "()"):
         text = text[1:-1].strip().rstrip(",")
     field = re.sub(r",\s+", ",", text)
-    return field if field and " " not in field and len(field) <= LONGEST_TEXT else None
+    return field if field and " " not in field and len(field) <= MAX_TEXT else None
 
 
 def _every(seconds: float) -> Translated:
@@ -156,4 +156,4 @@ def _every(seconds: float) -> Translated:
 
 
 def _unreadable(told: object, problem: str = "its schedule cannot be read") -> Translated:
-    return Translated(visible(str(told))[:LONGEST_TEXT], problem=problem)
+    return Translated(visible(str(told))[:MAX_TEXT], problem=problem)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from ha_monitor.schedules.learned import Learned
-from ha_monitor.schedules.model import LONGEST_TEXT, Definition, Source
+from ha_monitor.schedules.model import MAX_TEXT, Definition, Source
 from ha_monitor.schedules.timetable import Every, exact_duration, timetable_of, zone_of
 from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
@@ -42,8 +42,8 @@ def definition_of(
     :raises ValueError: if something is wrong; the text begins with the key, and says what was expected.
     """
     for key, text in (("name", name), ("task", task)):
-        if len(text) > LONGEST_TEXT:
-            raise ValueError(f"{key}: expected at most {LONGEST_TEXT} characters")
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"{key}: expected at most {MAX_TEXT} characters")
     if cron is not None and every is not None:
         raise ValueError("cron: expected either cron or every, not both")
     if (cron is not None or every is not None) and not task:

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from ha_monitor.events.model import Event
 from ha_monitor.text.patterns import fits
 
-MOST_INCIDENTS = 500
+MAX_INCIDENTS = 500
 """Incidents that are kept, including those that are over."""
-MOST_SILENCES = 100
-MOST_MARKS = 100
+MAX_SILENCES = 100
+MAX_MARKS = 100
 """Marks of deployments that are kept: the latest."""
 
 BEFORE = "before"

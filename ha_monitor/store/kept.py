@@ -14,10 +14,10 @@ from ha_monitor.events.model import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
 from ha_monitor.store.record import Facts, WrongClocks, record_of, state_of
 
-MOST_VALUES = 6
+MAX_VALUES = 6
 """Consecutive values of a record."""
-LEAST_VALUES = 2
-MOMENT_SIZE, UNKNOWN, MOST_IDS = 3, 15, 1000
+MIN_VALUES = 2
+MOMENT_SIZE, UNKNOWN, MAX_IDS = 3, 15, 1000
 """As in `lua/story.lua` and `lua/ids.lua`."""
 _HEADS = {0xD9: 2, 0xDA: 3, 0xDB: 5}
 """Bytes before the text, by their first byte; a short text has one."""
@@ -29,7 +29,7 @@ _facts_of = msgspec.msgpack.Decoder(Facts).decode
 _clocks_of = msgspec.msgpack.Decoder(WrongClocks).decode
 _Raw = msgspec.Raw
 _whole_of = msgspec.msgpack.Decoder(tuple[Facts, _Raw, _Raw, _Raw, _Raw, _Raw]).decode
-_SIX = bytes((0x90 | MOST_VALUES,))
+_SIX = bytes((0x90 | MAX_VALUES,))
 _NOT_ASKED = -1.0
 
 
@@ -172,7 +172,7 @@ def read_kept(task_id: str, raw: bytes) -> KeptTask | None:
 
 def _count(values: Sequence[Any]) -> int:
     """How many events a record has merged; -1 if it does not say."""
-    if len(values) < MOST_VALUES:
+    if len(values) < MAX_VALUES:
         return -1
     packed = memoryview(values[1])
     count, rest = divmod(len(packed) - _HEADS.get(packed[0], 1), ID_SIZE)
@@ -203,7 +203,7 @@ def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
     for (second,), high, middle, low in zip(_SECONDS.iter_unpack(ids), moments, moments, moments, strict=False):
         if (code := low & 15) != UNKNOWN:
             events.append((second * 1_000_000 + (high << 12 | middle << 4 | low >> 4), code))
-    return events, len(events) == count < MOST_IDS
+    return events, len(events) == count < MAX_IDS
 
 
 def _bytes_of(packed: msgspec.Raw) -> bytes:
@@ -214,7 +214,7 @@ def _bytes_of(packed: msgspec.Raw) -> bytes:
 
 def _values(raw: bytes) -> list[msgspec.Raw]:
     """The values of a record; empty if it cannot be read. The record does not contain their number."""
-    for count in range(MOST_VALUES, LEAST_VALUES - 1, -1):
+    for count in range(MAX_VALUES, MIN_VALUES - 1, -1):
         try:
             return _values_of(bytes((0x90 | count,)) + raw)
         except ValueError:

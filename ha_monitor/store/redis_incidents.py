@@ -12,8 +12,8 @@ import msgspec
 
 from ha_monitor.store.deliveries import read_notified, with_notified
 from ha_monitor.store.incidents import (
-    MOST_MARKS,
-    MOST_SILENCES,
+    MAX_MARKS,
+    MAX_SILENCES,
     Incident,
     Mark,
     Phase,
@@ -61,16 +61,16 @@ class RedisIncidents:
 
     def silence(self, silence: Silence) -> bool:
         entry = (silence.id, as_lua_string(_to_json(silence)), ceil(silence.until * 1000))
-        return bool(self._run("silence", silence=entry, most_silences=MOST_SILENCES))
+        return bool(self._run("silence", silence=entry, most_silences=MAX_SILENCES))
 
     def end(self, silence_id: str) -> bool:
         return bool(self._call("HDEL", self._keys.silences, silence_id))
 
     def marks(self) -> list[Mark]:
-        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MOST_MARKS - 1)))
+        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MAX_MARKS - 1)))
 
     def mark(self, mark: Mark) -> None:
-        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MOST_MARKS)
+        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MAX_MARKS)
 
     def _run(self, name: str, **options: Any) -> Any:
         script = read_script(name)

@@ -18,7 +18,7 @@ from ha_monitor.store.results import Counting, Peer, Recovered, Rollback, StoreI
 from ha_monitor.store.sentinel_url import is_sentinel_url
 from ha_monitor.store.server_info import ASK, read_info, store_info
 
-MOST_DUE = 500
+MAX_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 
 
@@ -130,7 +130,7 @@ class RedisStore(ScriptCalls):
         asked = self._clock.monotonic()
         options = {
             "may_take_over": self._lease.may_take_over(),
-            "most": MOST_DUE,
+            "most": MAX_DUE,
             "eligible": eligible,
             "watermark_age": None if watermark_age is None else int(watermark_age * 1000),
             "looked_after": None if looked_at is None else int(self._lease.since_answer(looked_at) * 1000),

@@ -11,7 +11,7 @@ from pathlib import Path
 import redis
 
 from ha_monitor.pipeline.redeliveries import SET_ASIDE_AFTER
-from ha_monitor.store.attempts import MOST_KEPT, RedisAttempts
+from ha_monitor.store.attempts import MAX_SET_ASIDE, RedisAttempts
 from ha_monitor.store.keys import Keys
 from tests.integration.storing import Instance as StoreInstance
 from tests.support.instances import Fleet, queue_depth
@@ -114,8 +114,8 @@ def test_attempts_do_not_stay_for_ever(one: StoreInstance, store_url: str) -> No
 
 def test_only_the_newest_messages_set_aside_are_kept(one: StoreInstance, store_url: str) -> None:
     """Given more messages than are kept, the oldest go."""
-    for number in range(MOST_KEPT + 5):
+    for number in range(MAX_SET_ASIDE + 5):
         RedisAttempts(one.store).set_aside("a", b"%d" % number)
 
     kept = redis.Redis.from_url(store_url).lrange(one.store.keys.set_aside, 0, -1)
-    assert kept == [b"%d" % number for number in range(MOST_KEPT + 4, 4, -1)]
+    assert kept == [b"%d" % number for number in range(MAX_SET_ASIDE + 4, 4, -1)]

@@ -20,8 +20,8 @@ from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.deliveries import Changes, Claim, DeliveryState, Part, Taken
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.incidents import (
-    MOST_MARKS,
-    MOST_SILENCES,
+    MAX_MARKS,
+    MAX_SILENCES,
     Incident,
     IncidentChanges,
     IncidentList,
@@ -1350,7 +1350,7 @@ class StoreContract:
         """
         started(bed)
         kept, now = bed.incidents(), bed.now()
-        for number in range(MOST_SILENCES):
+        for number in range(MAX_SILENCES):
             until = now + (0.5 if number == 0 else 60)
             assert kept.silence(Silence(str(number), "failing", "", until, now))
         if bed.now() < now + 0.5:
@@ -1358,11 +1358,11 @@ class StoreContract:
         assert kept.silence(Silence("7", "failing", "x", now + 60, now))
         bed.pass_time(0.6)
         assert kept.silence(Silence("more", "failing", "", now + 60, now))
-        assert len(kept.silences()) == MOST_SILENCES
+        assert len(kept.silences()) == MAX_SILENCES
 
-        for number in range(MOST_MARKS + 5):
+        for number in range(MAX_MARKS + 5):
             kept.mark(Mark(f"v{number}", now + number))
-        assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MOST_MARKS + 4, 4, -1)]
+        assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MAX_MARKS + 4, 4, -1)]
 
     def test_a_message_is_claimed_and_then_told(self, bed: Bed) -> None:
         """Given a leader that claims a message, it is under way until its channel took it; what that was told is known

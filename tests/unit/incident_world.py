@@ -18,7 +18,7 @@ from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.schedules.learned import Habit
-from ha_monitor.schedules.model import SETTLING
+from ha_monitor.schedules.model import SETTLING_TIME
 from ha_monitor.store.incidents import Incident
 from ha_monitor.store.memory.duties import own_event
 from ha_monitor.store.memory.errors import MemoryErrorMarks
@@ -34,7 +34,7 @@ DEFAULTS = msgspec.structs.replace(OWN_CONFIG, workers=Workers(), stuck=StuckSet
 """With the defaults of all that says when something is wrong, but for the limit of a run: it is only waited for."""
 STEP = 2.0
 """Seconds between two heartbeats of a worker."""
-HEARD, SETTLED = 100.0, SETTLING + 3 * EVERY
+HEARD, SETTLED = 100.0, SETTLING_TIME + 3 * EVERY
 """Seconds after which workers are judged; and after which schedules are, and an error is new."""
 FIRST, SECOND, RARE = "a.one", "a.two", "a.three"
 RARELY = 3

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
-    MOST_OCCURRENCES,
+    MAX_OCCURRENCES,
     Definition,
     History,
     Judged,
@@ -333,7 +333,7 @@ def test_a_period_shorter_than_the_heartbeat() -> None:
     assert fleet.one(MONDAY + 169).state == ScheduleState.ON_TIME
     assert fleet.one(MONDAY + 139 + 32).state == ScheduleState.MISSED
     assert fleet.one(MONDAY + 139 + 41).missed == 11
-    assert len(fleet.one(MONDAY + 400).history.occurrences) == MOST_OCCURRENCES
+    assert len(fleet.one(MONDAY + 400).history.occurrences) == MAX_OCCURRENCES
     assert fleet.one(MONDAY + 400).missed == pytest.approx(230, abs=2)
 
 
@@ -634,4 +634,4 @@ def test_a_year_without_a_look_costs_little() -> None:
     judged = fleet.look(MONDAY + 1)
 
     assert [one.missed for one in judged.judgements] == [0, 0]
-    assert all(len(one.history.occurrences) <= MOST_OCCURRENCES for one in judged.judgements)
+    assert all(len(one.history.occurrences) <= MAX_OCCURRENCES for one in judged.judgements)

@@ -19,7 +19,7 @@ from ha_monitor.metrics.fleet import schedule_families
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.learned import Habit, followed, forgotten, learn, schedule_in
 from ha_monitor.schedules.model import (
-    LONGEST_TEXT,
+    MAX_TEXT,
     Definition,
     History,
     Judged,
@@ -66,7 +66,7 @@ def test_what_comes_regularly_is_learned() -> None:
 def test_what_does_not_come_regularly_is_not_learned(some: list[Run]) -> None:
     """Given too few runs, irregular or very frequent ones, or those that another task sends, nothing is learned."""
     assert learn("t", some) is None
-    assert learn("t" * (LONGEST_TEXT + 1), runs(*range(0, 1200, 60))) is None
+    assert learn("t" * (MAX_TEXT + 1), runs(*range(0, 1200, 60))) is None
 
 
 def test_what_is_proposed_is_a_configuration(

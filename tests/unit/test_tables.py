@@ -95,7 +95,7 @@ def test_series_that_overflow(report: TableReport, lines: Lines) -> None:
 
 def test_the_limits_are_documented_as_they_are() -> None:
     """Given the limits in the scripts, the documentation has the same."""
-    source = read_scripts()["watch"].source.split("local MOST = {")[1].split("\n}")[0]
+    source = read_scripts()["watch"].source.split("local MAX_ENTRIES = {")[1].split("\n}")[0]
     limits = dict(re.findall(r"^  (\w+) = (\d+),", source, re.MULTILINE))
     text = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
     section = text.split("## Table limits")[1].split("\n## ")[0]

@@ -24,7 +24,7 @@
 
 -- How long until an announced task is asked for again, in ms: a quarter of its time in the phase, so that many tasks
 -- that never change leave room for others.
-local LEAST_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
+local MIN_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
 local writes = {}
 
 -- Holds a write until the outbox is written.
@@ -50,7 +50,7 @@ end
 
 local function look_again(uuid, limit, since)
   local pause = (now - since / 1000) * PART_OF_STAY
-  later('ZADD', keys.open, time_of_look(now + math.max(limit or 0, LEAST_LOOK_AGAIN, pause)), uuid)
+  later('ZADD', keys.open, time_of_look(now + math.max(limit or 0, MIN_LOOK_AGAIN, pause)), uuid)
 end
 
 local function is_overdue(facts, phase, since)
@@ -64,7 +64,7 @@ local function confirm_stuck(uuid, facts, phase, since, confirmation)
   if limit == nil or now - from / 1000 < limit then
     -- An event is missing: the task is further than its record says, in a phase where it may stay longer. Or the task
     -- was asked for because its record would expire.
-    local look_at = limit and from / 1000 + limit or now + LEAST_LOOK_AGAIN
+    local look_at = limit and from / 1000 + limit or now + MIN_LOOK_AGAIN
     later('ZADD', keys.open, time_of_look(look_at), uuid)
     return
   end
@@ -78,7 +78,7 @@ end
 local function confirm_orphaned(uuid, facts, phase, since, confirmation)
   if not confirmation.must_be_lost and not is_overdue(facts, phase, since) then
     -- It was asked for because its record would expire, which is fine.
-    later('ZADD', keys.open, now + LONGEST_LOOK, uuid)
+    later('ZADD', keys.open, now + MAX_FIRST_LOOK, uuid)
     return
   end
   local state = confirmation.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')

@@ -25,8 +25,8 @@
 -- added, …}} or the error LEASELOST.
 
 local KEPT = 100
-local MOST_BYTES = 2 ^ 20 -- of items, before the last record is added
-local MOST_OUTBOXES, A_PIECE = 100, 10 -- outboxes that are taken over; entries that are read at once
+local MAX_BYTES = 2 ^ 20 -- of items, before the last record is added
+local MAX_OUTBOXES, A_PIECE = 100, 10 -- outboxes that are taken over; entries that are read at once
 local taken = {}
 
 -- Renews the caller's lease, and publishes what it reports about itself.
@@ -73,7 +73,7 @@ end
 -- for ever. An instance that receives nothing must not decide that the wait is over: what was requeued may still be
 -- with the broker, and all instances without a link to it have merged what they had. Nor is it over while, after the
 -- store went back, an instance may not have returned and merged again what the store lost.
-local LONGEST_WAIT = 120000
+local MAX_WAIT = 120000
 local waited_enough -- what has waited since this time or longer has waited long enough, in ms
 
 local function find_waited_enough()
@@ -83,7 +83,7 @@ local function find_waited_enough()
     local is_given = options.eligible or options.requeue_delay == 0
     local are_back = not rollback.is_recent(math.max(options.requeue_delay, options.lease))
     local merged = (is_given and are_back and merged_by_all() or 0) - MERGE_GRACE
-    waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
+    waited_enough = math.max(now - MAX_WAIT, math.min(waited_enough, merged))
   end
 end
 
@@ -97,7 +97,7 @@ local bytes = 0
 -- Whether one more entry fits into this call. Reading does not count: otherwise waiting announcements, none of which is
 -- ready yet, could prevent a takeover.
 local function has_room()
-  return #items < options.most and bytes < MOST_BYTES and not writes_enough()
+  return #items < options.most and bytes < MAX_BYTES and not writes_enough()
 end
 
 local function take(entry)
@@ -178,7 +178,7 @@ local left_behind = {} -- {token, entries taken, whether that is all}
 
 -- Takes entries from the outboxes of instances whose leases expired.
 local function take_over()
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MOST_OUTBOXES)) do
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MAX_OUTBOXES)) do
     if not has_room() then break end
     local outbox = families.outbox .. token
     local left = unless_foreign('LLEN', outbox)
@@ -238,7 +238,7 @@ local function write_rest(call)
   if counting then write_counts() end
 end
 
-local MOST_LABEL_SETS = 500
+local MAX_LABEL_SETS = 500
 
 -- Records that the caller counts, and returns label sets that it does not know.
 local function look_at_label_sets()
@@ -250,7 +250,7 @@ local function look_at_label_sets()
   attempt('ZREMRANGEBYSCORE', keys.label_sets, '-inf', 0)
   attempt('ZREMRANGEBYSCORE', keys.label_sets, string.format('(%.0f', now + LATEST), '+inf')
   local after = '(' .. string.format('%.0f', options.label_sets_after)
-  local range = { after, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_LABEL_SETS }
+  local range = { after, '+inf', 'WITHSCORES', 'LIMIT', 0, MAX_LABEL_SETS }
   local found = attempt('ZRANGEBYSCORE', keys.label_sets, unpack(range)) or {}
   table.insert(found, 1, attempt('ZCARD', keys.label_sets) or 0)
   return found

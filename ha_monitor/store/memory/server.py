@@ -26,7 +26,7 @@ from ha_monitor.store.worker_runs import LostRun
 
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
-LEAST_STEP = 1.0
+MIN_STEP = 1.0
 """Seconds by which the clock must be put back for its deadlines to be checked."""
 
 
@@ -273,7 +273,7 @@ class MemoryServer:
         """
         now, before = self.clock.time(), self.ticked_at
         self.ticked_at = now
-        if before - now < LEAST_STEP:
+        if before - now < MIN_STEP:
             return 0.0
         for one in self.instances.values():
             one.lease_until = min(one.lease_until, now + one.lease)

@@ -25,7 +25,7 @@ from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreIn
 Reply = TypeVar("Reply")
 
 _read_stats = msgspec.json.Decoder().decode
-LONGEST_WAIT, LOOK_AGAIN = 120.0, 1.0
+MAX_WAIT, LOOK_AGAIN = 120.0, 1.0
 """Seconds; as in tick.lua."""
 
 
@@ -376,7 +376,7 @@ class MemoryStore:
             merged = (
                 server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.requeue_delay) else 0.0
             )
-            enough = max(now - LONGEST_WAIT, min(now - wait, merged))
+            enough = max(now - MAX_WAIT, min(now - wait, merged))
         else:
             enough = now
         for task_id, task in self.server.tasks.items():
