@@ -35,7 +35,7 @@ from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.metrics.definitions import UNKNOWN
 from ha_monitor.metrics.http import HttpServer
-from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
+from ha_monitor.metrics.series import SAMPLES_PER_EXCEPTION, max_samples
 from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.console import console_renderer
@@ -190,7 +190,7 @@ class Service:
         exemplars = self._telemetry.tasks.exemplars
         return Reloadable(
             make_decoder(config, policy),
-            EventLines(self._output, self._identity, policy, self._clock, render=self._render, witness=exemplars),
+            EventLines(self._output, self._identity, policy, self._clock, render=self._render, observer=exemplars),
             HandlerCalls(handlers, config.handlers, self._identity, self.logger, self._clock),
         )
 
@@ -356,8 +356,8 @@ def counting(config: Config, identity: Identity) -> Counting | None:
         buckets=sorted(set(metrics.buckets)),
         workers=metrics.worker_labels.value,
         worker_histograms=metrics.worker_histograms,
-        a_label_set=most_samples(metrics),
-        an_exception=AN_EXCEPTION,
+        a_label_set=max_samples(metrics),
+        an_exception=SAMPLES_PER_EXCEPTION,
         default_queue=metrics.default_queue or UNKNOWN,
         room=metrics.max_series,
     )

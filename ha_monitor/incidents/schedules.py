@@ -18,9 +18,9 @@ from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import (
     MAX_SCHEDULES,
     Definition,
+    Evidence,
     Judged,
     Judgement,
-    Look,
     Run,
     Runs,
     Source,
@@ -149,7 +149,7 @@ class ScheduleGatherer:
         if went_back_at:
             gaps.append((went_back_at - MAY_REPEAT, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
-        judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
+        judged = judge(definitions, histories, runs, Evidence(now, coverage.until, coverage.since, gaps))
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,

@@ -15,7 +15,7 @@ from ha_monitor.config.schema import Metrics
 from ha_monitor.metrics.definitions import BY_CODE, SKEW, Metric
 from ha_monitor.metrics.exemplars import Exemplars
 from ha_monitor.metrics.family_text import HISTOGRAMS, Family, LabelTexts, escaped, exemplar_text
-from ha_monitor.metrics.series import OF_A_LABEL, SUM, TASKS, Exemplar, Group, Key, Series
+from ha_monitor.metrics.series import SINGLE_LABEL_KINDS, SUM, TASKS, Exemplar, Group, Key, Series
 
 
 class Scraped(Protocol):
@@ -83,7 +83,7 @@ class TextFormat:
         self._counters = {Family(metric, openmetrics=openmetrics): of for metric, of in codes.items()}
         self._failed = [family for family in self._counters if "exception" in family.metric.labels]
         self._without_exception = [(family, of) for family, of in self._counters.items() if family not in self._failed]
-        self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in OF_A_LABEL.items()}
+        self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in SINGLE_LABEL_KINDS.items()}
         self._histograms = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in HISTOGRAMS.items()}
         self._labels: dict[Group, str] = {}
         self._changed: dict[Group, None] = {}

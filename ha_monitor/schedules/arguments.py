@@ -23,7 +23,7 @@ def arguments_of(args: object, kwargs: object) -> str | None:
         return None
 
 
-def arguments_told(args: str | None, kwargs: str | None) -> str | None:
+def arguments_of_event(args: str | None, kwargs: str | None) -> str | None:
     """The digest of arguments from an event: the text of Python values; None if they cannot be compared."""
     if args is None and kwargs is None:
         return None

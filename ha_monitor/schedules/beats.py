@@ -22,8 +22,8 @@ def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
-    told = [one for one in judgements if one.definition.source is not Source.LEARNED]
-    for group in _grouped(told, lambda one: one.definition.app):
+    defined = [one for one in judgements if one.definition.source is not Source.LEARNED]
+    for group in _grouped(defined, lambda one: one.definition.app):
         whole = _silent(group)
         for beat in [whole] if whole else _silent_beside_others(group):
             beats.append(beat)

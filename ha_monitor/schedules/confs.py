@@ -29,9 +29,9 @@ def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definit
 
     :param answers: to `conf`, by nodename.
     """
-    told = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
-    names = sorted({name for found in told.values() for name in found})
-    return [_agreed([found.get(name) for found in told.values()]) for name in names[:MAX_SCHEDULES]]
+    by_worker = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
+    names = sorted({name for found in by_worker.values() for name in found})
+    return [_agreed([found.get(name) for found in by_worker.values()]) for name in names[:MAX_SCHEDULES]]
 
 
 def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
@@ -99,25 +99,25 @@ def _zone(timezone: object, enable_utc: object) -> str:
     return zone_name(timezone) or ""
 
 
-def _seconds(told: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """The seconds in an option that is a number or a timedelta."""
-    timetable = translated(told).timetable
+    timetable = translated(value).timetable
     try:
         return timetable_of(timetable, "").next_after(0.0) if timetable.startswith("every ") else None
     except ValueError:
         return None
 
 
-def _agreed(told: list[Definition | None]) -> Definition:
+def _agreed(entries: list[Definition | None]) -> Definition:
     """The entry of most workers, with a note if others have another one or none."""
-    known = [one for one in told if one is not None]
+    known = [one for one in entries if one is not None]
     counted = Counter((one.task, one.timetable, one.zone, one.arguments) for one in known)
     most = max(counted, key=lambda key: (counted[key], str(key)))
     chosen = next(one for one in known if (one.task, one.timetable, one.zone, one.arguments) == most)
-    if len(known) < len(told):
-        differs = f"only {len(known)} of {len(told)} workers have it"
+    if len(known) < len(entries):
+        differs = f"only {len(known)} of {len(entries)} workers have it"
     elif len(counted) > 1:
-        differs = f"{len(told) - counted[most]} of {len(told)} workers have another one"
+        differs = f"{len(entries) - counted[most]} of {len(entries)} workers have another one"
     else:
         return chosen
     return replace(chosen, differs=differs, is_disputed=True)

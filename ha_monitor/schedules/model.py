@@ -232,7 +232,7 @@ class SilentBeat(Struct, frozen=True, omit_defaults=True):
     """How many schedules it has."""
 
 
-class Look(NamedTuple):
+class Evidence(NamedTuple):
     """What a judgement may be based on."""
 
     now: float

@@ -124,10 +124,10 @@ def _written(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _seconds(key: str, told: float | str, most: float = 366 * _DAY) -> float:
-    seconds = _checked(key, lambda: parse_duration(told)) if isinstance(told, str) else float(told)
-    if not 0 < seconds <= most:
-        raise ValueError(f"{key}: expected a duration above 0 and up to {exact_duration(most)}")
+def _seconds(key: str, value: float | str, limit: float = 366 * _DAY) -> float:
+    seconds = _checked(key, lambda: parse_duration(value)) if isinstance(value, str) else float(value)
+    if not 0 < seconds <= limit:
+        raise ValueError(f"{key}: expected a duration above 0 and up to {exact_duration(limit)}")
     return seconds
 
 

@@ -61,10 +61,10 @@ class RedisCounts:
         self.outdated = True
         self._changes.clear()
 
-    def replied(self, told: Sequence[Any]) -> None:
-        """:param told: the part of a reply about what was counted (`lua/counted.lua`)."""
-        if told:
-            added, changes = told
+    def replied(self, counted: Sequence[Any]) -> None:
+        """:param counted: the part of a reply about what was counted (`lua/counted.lua`)."""
+        if counted:
+            added, changes = counted
             self._changes += changes
             if self._script_options is not None:
                 self._script_options["room"] -= added
@@ -132,14 +132,14 @@ class RedisCounts:
         """Label sets for the next tick."""
         return [as_lua_string(name) for name in self._unpublished[:MAX_LABEL_SETS]]
 
-    def ticked(self, told: Sequence[Any]) -> LabelSets | None:
-        """:param told: the number of label sets, and some that were added, as the tick returned them."""
-        if not told:
+    def ticked(self, reply: Sequence[Any]) -> LabelSets | None:
+        """:param reply: the number of label sets, and some that were added, as the tick returned them."""
+        if not reply:
             return None
         del self._unpublished[:MAX_LABEL_SETS]
-        added = [LabelSet(name, float(score)) for name, score in zip(told[1::2], told[2::2], strict=True)]
+        added = [LabelSet(name, float(score)) for name, score in zip(reply[1::2], reply[2::2], strict=True)]
         self.latest = max((one.added for one in added), default=self.latest)
-        return LabelSets(told[0], added)
+        return LabelSets(reply[0], added)
 
     def _label_sets(self, between: Callable[[], None]) -> Iterator[list[LabelSet]]:
         after = "-inf"

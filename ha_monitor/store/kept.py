@@ -30,7 +30,7 @@ _clocks_of = msgspec.msgpack.Decoder(WrongClocks).decode
 _Raw = msgspec.Raw
 _whole_of = msgspec.msgpack.Decoder(tuple[Facts, _Raw, _Raw, _Raw, _Raw, _Raw]).decode
 _SIX = bytes((0x90 | MAX_VALUES,))
-_NOT_ASKED = -1.0
+_NOT_COMPUTED = -1.0
 
 
 def _story_of(facts: Facts, events: Iterable[tuple[int, int]]) -> tuple[StoryEvent, ...]:
@@ -71,7 +71,7 @@ class _ReadTask(KeptTask):
     def __init__(self, task_id: str, facts: Facts, values: Sequence[Any]) -> None:
         """:param values: the values of the record; the first is not used."""
         self._task_id, self._facts, self._values = task_id, facts, values
-        self._heard = _NOT_ASKED
+        self._heard = _NOT_COMPUTED
 
     def __getattr__(self, name: str) -> Any:
         """Computes an attribute when it is first asked for."""
@@ -117,7 +117,7 @@ class _ReadTask(KeptTask):
     @property
     def first_heard(self) -> float:
         # A list of tasks is sorted by this again and again while it grows.
-        if self._heard == _NOT_ASKED:
+        if self._heard == _NOT_COMPUTED:
             self._heard = self._first_heard()
         return self._heard
 
@@ -125,8 +125,10 @@ class _ReadTask(KeptTask):
         facts = self._facts
         counts = (facts.received_count, facts.started_count, facts.finished_count)
         known = sum(counts) + (facts.sent is not None)
-        is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
-        if not is_told:
+        is_in_facts = (
+            max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
+        )
+        if not is_in_facts:
             return super().first_heard
         # The facts have the time of each event that happened.
         times = (facts.sent, facts.received, facts.started, facts.finished)
@@ -183,8 +185,8 @@ def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tu
     """The events of a record that was brief meanwhile, and the last of each kind, as far as its facts show them."""
     times = (facts.sent, facts.received, facts.started, facts.finished)
     codes = (Code.SENT, Code.RECEIVED, Code.STARTED, facts.finish)
-    told = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
-    return sorted({*events, *told})
+    of_times = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
+    return sorted({*events, *of_times})
 
 
 def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:

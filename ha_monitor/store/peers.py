@@ -22,7 +22,7 @@ def live_peers(ask: Callable[..., list[Any]], keys: Keys, own_token: int) -> lis
     (seconds, microseconds), found = ask(("TIME",), leases)
     now = int(seconds) * 1000 + int(microseconds) // 1000
     rows = zip(found[::2], found[1::2], strict=True)
-    living = [int(token) for token, until in rows if token.isdigit() and float(until) >= now]
-    others = [token for token in living if token != own_token]
-    told = ask(*[("HMGET", keys.instance(token), "stats", "who") for token in others])
-    return [Peer(token, json_object(one[0]), json_object(one[1])) for token, one in zip(others, told, strict=True)]
+    live = [int(token) for token, until in rows if token.isdigit() and float(until) >= now]
+    others = [token for token in live if token != own_token]
+    entries = ask(*[("HMGET", keys.instance(token), "stats", "who") for token in others])
+    return [Peer(token, json_object(one[0]), json_object(one[1])) for token, one in zip(others, entries, strict=True)]

@@ -43,11 +43,11 @@ class RedisIncidents:
 
     def incidents(self) -> list[Incident]:
         keys = self._keys
-        raw, told, silences, time = self._commands(
+        raw, notified, silences, time = self._commands(
             ("HGETALL", keys.incidents), ("HGETALL", keys.notify_told), ("HVALS", keys.silences), ("TIME",)
         )
         kept = [one for one in _kept(raw) if one.kind]
-        known = with_notified(kept, read_notified(dict(zip(told[::2], told[1::2], strict=True))))
+        known = with_notified(kept, read_notified(dict(zip(notified[::2], notified[1::2], strict=True))))
         return worst_first(with_silences(known, list(_read(_silence_in, silences)), _seconds(time)))
 
     def kept(self) -> list[Incident]:

@@ -71,8 +71,8 @@ class RedisOpenQueries:
         """
         tokens = self._call("ZRANGE", self._keys.leases, 0, -1)
         keys = [self._keys.instance(int(token)) for token in tokens if token.isdigit()]
-        told = self._connection.call_all(*(("HGET", key, "first_look") for key in keys))
-        known = [int(one) if one is not None and one.isdigit() else None for one in told]
+        replies = self._connection.call_all(*(("HGET", key, "first_look") for key in keys))
+        known = [int(one) if one is not None and one.isdigit() else None for one in replies]
         if not known or None in known:
             return 0, MAX_FIRST_LOOK
         numbers = [min(one, MAX_FIRST_LOOK) for one in known if one is not None]

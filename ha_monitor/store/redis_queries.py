@@ -153,10 +153,13 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return sorted(name for name, count in zip(numbers, counts, strict=True) if count)
 
     def known_queues(self) -> list[KnownQueue]:
-        told = set(map(_text, self._call("HKEYS", self._keys.wait_queues)))
+        with_producers = set(map(_text, self._call("HKEYS", self._keys.wait_queues)))
         raw = self._call("ZRANGE", self._keys.queues, 0, -1, "WITHSCORES")
         consumed = {_text(raw[at]): float(raw[at + 1]) / 1000 for at in range(0, len(raw), 2)}
-        return [KnownQueue(name, name in told, consumed.get(name)) for name in sorted({*told, *consumed})]
+        return [
+            KnownQueue(name, name in with_producers, consumed.get(name))
+            for name in sorted({*with_producers, *consumed})
+        ]
 
     def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
         now = int(self.now() * 1000)

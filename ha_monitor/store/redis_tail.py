@@ -24,7 +24,7 @@ PIECES_AT_ONCE = 16
 MAX_BLOCK = 1.0
 """Seconds for which Redis is asked to wait for new entries."""
 _CURSOR = re.compile(r"([0-9]{1,15}-[0-9]{1,19})\.([0-9]{1,18}|-)")
-A_WISH, A_CYCLE = 2**31, 2**21
+START_INTERVAL, START_COUNT = 2**31, 2**21
 """Room for announcements between one start of the count and the next, and how many starts are told apart: the count
 must be a number that Lua holds exactly and that `lua/repair.lua` accepts. Each millisecond has its own start.
 """
@@ -61,7 +61,11 @@ class RedisTail:
             self._cursor, self._gap_detector.at = place, _time_of(place)
             upto = _number(_fields(raw).get(b"n"))
             # An entry from before `tail-wanted` expired was counted from another start.
-            if upto is not None and self._wanted is not None and upto // A_WISH == self._wanted // A_WISH:
+            if (
+                upto is not None
+                and self._wanted is not None
+                and upto // START_INTERVAL == self._wanted // START_INTERVAL
+            ):
                 self._gap_detector.last = upto
 
     def resume(self, cursor: str) -> None:
@@ -73,7 +77,7 @@ class RedisTail:
         self._gap_detector.at, self._gap_detector.last = _time_of(self._cursor), None if last == "-" else int(last)
         self._renew()
         before, wanted = self._gap_detector.last, self._wanted
-        if before is None or wanted is None or before // A_WISH == wanted // A_WISH:
+        if before is None or wanted is None or before // START_INTERVAL == wanted // START_INTERVAL:
             return
         # Nobody has watched for a while: what was announced meanwhile is not in the stream.
         self._found.append(TailGap(self._gap_detector.at, self._now(), None))
@@ -101,7 +105,7 @@ class RedisTail:
     def _renew(self) -> None:
         """Have the instances continue, or begin, to fill the stream."""
         if not self._call("EXPIRE", self._keys.tail_wanted, WANTED_FOR):
-            start = int(self._now() * 1000) % A_CYCLE * A_WISH
+            start = int(self._now() * 1000) % START_COUNT * START_INTERVAL
             self._call("SET", self._keys.tail_wanted, start, "EX", WANTED_FOR, "NX")
         self._wanted = _number(self._call("GET", self._keys.tail_wanted))
         self._renewed_at = self._clock.monotonic()
@@ -135,7 +139,11 @@ class RedisTail:
         who = self._instance(_number(fields.get(b"by")))
         self._cursor = place
         new, last = self._gap_detector.unseen(entries), self._gap_detector.last
-        if last is not None and upto <= last and (not new or (self._is_resumed and upto // A_WISH == last // A_WISH)):
+        if (
+            last is not None
+            and upto <= last
+            and (not new or (self._is_resumed and upto // START_INTERVAL == last // START_INTERVAL))
+        ):
             return  # it was read before, by this reader or by the one that it continues
         if (gap := self._gap_detector.gap(upto, len(entries), at)) is not None:
             self._found.append(gap)

@@ -28,9 +28,9 @@ from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
     SETTLING_TIME,
     Definition,
+    Evidence,
     History,
     Judgement,
-    Look,
     Run,
     Runs,
     ScheduleState,
@@ -317,7 +317,7 @@ class Monitor:
             place = bisect_right(self.times.get(task, []), certain)
             runs[task] = Runs(self.heard.get(task, [])[max(0, place - SHOWN) : place])
         judged = judge(
-            [definition(entry) for entry in known], self.histories, runs, Look(at, certain, known_since, gaps)
+            [definition(entry) for entry in known], self.histories, runs, Evidence(at, certain, known_since, gaps)
         )
         again = at + DAY
         for entry, one in zip(known, judged.judgements, strict=True):

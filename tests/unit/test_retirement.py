@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.config.schema import Config, Metrics, WorkerLabels
 from ha_monitor.metrics.retirement import GONE_AFTER, RETIRE_EVERY
-from ha_monitor.metrics.series import A_LABEL_SET, RESERVED, TASKS
+from ha_monitor.metrics.series import RESERVED, SAMPLES_PER_LABEL_SET, TASKS
 from ha_monitor.metrics.task_text import TaskText
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.counting import CountKeeper
@@ -76,8 +76,8 @@ class Given:
         """As `counting.lua` counts one event, with room for it or without."""
         text = SEP.join((name, worker, "celery")).encode()
         if text not in self.shared.label_sets:
-            if self.room - (self.reserve if worker else 0) >= A_LABEL_SET:
-                self.room -= A_LABEL_SET
+            if self.room - (self.reserve if worker else 0) >= SAMPLES_PER_LABEL_SET:
+                self.room -= SAMPLES_PER_LABEL_SET
                 self.publish([text])
             elif worker:
                 return self.count(name, "", by)
@@ -373,7 +373,7 @@ def test_many_deploys_leave_no_more_than_some(shared: Shared, clock: TurnedClock
         assert not by_worker.keys() & {"", "overflow"}
         sizes.append(instance.series.samples)
 
-    assert max(sizes) <= 5 * live * A_LABEL_SET
+    assert max(sizes) <= 5 * live * SAMPLES_PER_LABEL_SET
     assert max(sizes[10:]) == max(sizes[:10])
 
 

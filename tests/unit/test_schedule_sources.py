@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ha_monitor.schedules import redbeat, toml
-from ha_monitor.schedules.arguments import arguments_of, arguments_told
+from ha_monitor.schedules.arguments import arguments_of, arguments_of_event
 from ha_monitor.schedules.confs import definitions_in, definitions_of
 from ha_monitor.schedules.model import MAX_SCHEDULES, MAX_TEXT, Definition, Source
 from ha_monitor.schedules.sources import merged
@@ -232,7 +232,7 @@ def test_a_database_may_say_otherwise() -> None:
 )
 def test_arguments_are_compared(args: Any, kwargs: Any, told: str, told_kwargs: str | None, *, same: bool) -> None:
     """Given arguments in a configuration and the text of them in an event, then they are found the same or not."""
-    assert (arguments_of(args, kwargs) == arguments_told(told, told_kwargs)) is same
+    assert (arguments_of(args, kwargs) == arguments_of_event(told, told_kwargs)) is same
 
 
 def test_arguments_that_are_not_whole_are_not_compared() -> None:
@@ -241,8 +241,8 @@ def test_arguments_that_are_not_whole_are_not_compared() -> None:
     assert arguments_of([], {"password": "********"}) is None
     assert arguments_of([10**400], {}) is None
     assert arguments_of([object()], {}) is None
-    assert arguments_told("(1, …", "{}") is None
-    assert arguments_told(None, None) is None
+    assert arguments_of_event("(1, …", "{}") is None
+    assert arguments_of_event(None, None) is None
     deep: Any = []
     for _ in range(sys.getrecursionlimit()):
         deep = [deep]

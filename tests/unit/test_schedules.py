@@ -14,10 +14,10 @@ from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
     MAX_OCCURRENCES,
     Definition,
+    Evidence,
     History,
     Judged,
     Judgement,
-    Look,
     Run,
     Runs,
     ScheduleState,
@@ -66,7 +66,7 @@ class Fleet:
             self.tasks[task_id] = task
 
     def look(self, at: float, certain_until: float | None = None) -> Judged:
-        look = Look(at, at if certain_until is None else certain_until, self.known_since, self.gaps)
+        look = Evidence(at, at if certain_until is None else certain_until, self.known_since, self.gaps)
         shown = {
             task: Runs(
                 [run for run in self.runs.values() if (run.at or 0) <= at and self.tasks[run.task_id] == task][-200:],

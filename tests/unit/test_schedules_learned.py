@@ -21,10 +21,10 @@ from ha_monitor.schedules.learned import Habit, followed, forgotten, learn, sche
 from ha_monitor.schedules.model import (
     MAX_TEXT,
     Definition,
+    Evidence,
     History,
     Judged,
     Judgement,
-    Look,
     Occurrence,
     Run,
     Runs,
@@ -342,12 +342,12 @@ def judged_at(run_at: Sequence[float], now: float) -> Judgement:
     definition = habit_of(every(DAY, 11))
     assert definition is not None
     histories: dict[str, History] = {}
-    judged = judge([definition], {}, {}, Look(DAY * 11, DAY * 11, 0.0))
+    judged = judge([definition], {}, {}, Evidence(DAY * 11, DAY * 11, 0.0))
     at = 11 * DAY
     while at <= now:
         histories = {one.definition.name: one.history for one in judged.judgements}
         seen = [Run(task_id=str(one), sent=one, ended=one + 1, state="SUCCESS") for one in run_at if one <= at]
-        judged = judge([definition], histories, {"t": Runs(seen)}, Look(at, at, 0.0))
+        judged = judge([definition], histories, {"t": Runs(seen)}, Evidence(at, at, 0.0))
         at += 3600
     (found,) = judged.judgements
     return found

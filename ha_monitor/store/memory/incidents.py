@@ -19,8 +19,8 @@ class MemoryIncidents:
         self._server = server
 
     def incidents(self) -> list[Incident]:
-        told = with_notified(self.kept(), read_notified(self._server.messages.notified))
-        return worst_first(with_silences(told, self.silences(), self._server.clock.time()))
+        known = with_notified(self.kept(), read_notified(self._server.messages.notified))
+        return worst_first(with_silences(known, self.silences(), self._server.clock.time()))
 
     def kept(self) -> list[Incident]:
         """See `RedisIncidents.kept`."""

@@ -105,9 +105,9 @@ class MemoryQueries:
 
     def known_queues(self) -> list[KnownQueue]:
         self._server.trouble("before known_queues")
-        told = {queue for task in self._server.tasks.values() for queue, *_ in task.moves()}
-        names = sorted({*told, *self._server.queues})
-        return [KnownQueue(name, name in told, self._server.queues.get(name)) for name in names]
+        with_producers = {queue for task in self._server.tasks.values() for queue, *_ in task.moves()}
+        names = sorted({*with_producers, *self._server.queues})
+        return [KnownQueue(name, name in with_producers, self._server.queues.get(name)) for name in names]
 
     def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
         self._server.trouble("before queue_waits")

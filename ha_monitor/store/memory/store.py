@@ -83,13 +83,13 @@ class MemoryStore:
 
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
-            server, known, told = self.server, self._rollbacks.known, None
+            server, known, report = self.server, self._rollbacks.known, None
             taken_over = server.taken_over.get(self.token)
             if server.last_token < self.token:
-                told = server.note_rollback(known, max(0.0, server.ticked_at), 0)
+                report = server.note_rollback(known, max(0.0, server.ticked_at), 0)
             elif taken_over and taken_over.calls < self._rollbacks.calls:
-                told = server.note_rollback(known, taken_over.seen, self._rollbacks.calls - taken_over.calls)
-            self._rollbacks.registered(_reply(max(server.went_back_at, known), told))
+                report = server.note_rollback(known, taken_over.seen, self._rollbacks.calls - taken_over.calls)
+            self._rollbacks.registered(_reply(max(server.went_back_at, known), report))
             seen = server.clock.time()
             return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration, seen=seen))
 
@@ -281,12 +281,12 @@ class MemoryStore:
         if own is None:
             raise LeaseLost(WHY_LOST[self.server.why_lost(self.token)])
         own.trim(announced)
-        server, lost, told = self.server, calls - own.calls, None
+        server, lost, report = self.server, calls - own.calls, None
         if lost > 0:
-            told = server.note_rollback(self._rollbacks.known, own.seen, lost)
+            report = server.note_rollback(self._rollbacks.known, own.seen, lost)
         own.calls = max(own.calls, calls) + 1
         server.went_back_at = max(server.went_back_at, self._rollbacks.known)
-        return [own.calls, *_reply(server.went_back_at, told)], work(own)
+        return [own.calls, *_reply(server.went_back_at, report)], work(own)
 
     def _merge_all(self) -> None:
         for sent in self._in_flight:
@@ -397,5 +397,5 @@ class MemoryStore:
         return left, taken
 
 
-def _reply(at: int, told: list[int] | None) -> list[int | list[int]]:
-    return [at] if told is None else [at, told]
+def _reply(at: int, report: list[int] | None) -> list[int | list[int]]:
+    return [at] if report is None else [at, report]

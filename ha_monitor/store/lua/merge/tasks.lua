@@ -6,7 +6,8 @@
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, A_FACT values for each fact (packing.py)
+-- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, FACT_SIZE values for each fact
+-- (packing.py)
 
 local merge_tasks
 
@@ -159,12 +160,12 @@ do
   -- Merges at least one task, and more until this call has done enough; returns how many. What follows the tasks in a
   -- batch is small, and is merged with the last task.
   function merge_tasks()
-    local A_FACT, given, unpack = 8, options.tasks, unpack
+    local FACT_SIZE, given, unpack = 8, options.tasks, unpack
     local merged, events = 0, 0
     local ahead, values, batch = {}, {}, {}
     local places, place = {}, 2 -- where each task begins
     for index = 1, given[1] do
-      places[index], place = place, place + 2 + given[place + 1] * A_FACT
+      places[index], place = place, place + 2 + given[place + 1] * FACT_SIZE
     end
     for index = 1, given[1] do
       if merged > 0 and is_enough(events) then break end
@@ -173,8 +174,8 @@ do
       local uuid, size = given[place], given[place + 1]
       place = place + 2
       for number = 1, size do
-        batch[number] = { unpack(given, place, place + A_FACT - 1) }
-        place = place + A_FACT
+        batch[number] = { unpack(given, place, place + FACT_SIZE - 1) }
+        place = place + FACT_SIZE
       end
       merge(uuid, batch, size, ahead[index], values[index])
       merged, events = index, size
