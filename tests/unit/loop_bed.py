@@ -79,26 +79,26 @@ class Trouble:
             raise error
 
 
-class Told:
-    """A supervisor that keeps what it is told."""
+class RecordingSupervisor:
+    """A supervisor that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def ready(self) -> None:
-        self.told.append("ready")
+        self.calls.append("ready")
 
     def status(self, text: str) -> None:
-        self.told.append(f"status {text}")
+        self.calls.append(f"status {text}")
 
     def progress(self) -> None:
-        self.told.append("progress")
+        self.calls.append("progress")
 
     def reloading(self) -> None:
-        self.told.append("reloading")
+        self.calls.append("reloading")
 
     def stopping(self) -> None:
-        self.told.append("stopping")
+        self.calls.append("stopping")
 
 
 class Written:
@@ -177,7 +177,7 @@ class BareInstance:
         discovery: ScheduleDiscovery | None = None,
     ) -> None:
         self.clock, self.source, self.record, self.config = clock, source, record, config
-        self.output, self.supervisor, self.stats = self.make_output(), Told(), Stats()
+        self.output, self.supervisor, self.stats = self.make_output(), RecordingSupervisor(), Stats()
         self.identity = Identity("tests", name, "host", 1)
         self.logger = make_logger(
             output=self.output,

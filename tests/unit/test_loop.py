@@ -77,7 +77,7 @@ def test_what_is_published_is_announced_in_order_and_forgotten(bed: Bed, size: i
     assert one.announced == ALL
     assert bed.is_settled
     assert (one.stats.new, one.stats.repeated, one.stats.lines) == (9, 0, 9)
-    assert [told for told in one.supervisor.told if told.startswith("status consuming from memory: ")]
+    assert [told for told in one.supervisor.calls if told.startswith("status consuming from memory: ")]
 
 
 def test_the_queue_is_shared(amqp: Bed) -> None:
@@ -291,7 +291,7 @@ def test_the_store_is_not_tried_all_the_time(amqp: Bed) -> None:
     assert waits[0] <= 0.2
     assert all(LEASE / 4 <= wait <= LEASE / 2 for wait in waits[-2:])
     assert 600 / (LEASE / 2) <= amqp.store_trouble.moments["before connect"] <= 600 / (LEASE / 4) + 10
-    assert [told for told in one.supervisor.told if told.startswith("status")][-1].startswith(
+    assert [told for told in one.supervisor.calls if told.startswith("status")][-1].startswith(
         "status waiting for Redis since"
     )
 
@@ -473,7 +473,7 @@ def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: B
 
     def look() -> None:
         """The loop looks after the connection while the handler works: time passes, and the other instance lives on."""
-        looks.append(one.supervisor.told.count("progress"))
+        looks.append(one.supervisor.calls.count("progress"))
         one.clock.now += LEASE / 4
         two.cycle()
         if len(looks) == 12:
@@ -562,7 +562,7 @@ def test_a_reload_holds_from_the_next_batch_on(amqp: Bed) -> None:
     run(one, one.pipeline.reload, more, lambda: None, lambda: None)
 
     assert one.announced == [*ALL[:3], ("task-failed", "b")]
-    told = [word for word in one.supervisor.told if word in ("ready", "reloading", "stopping")]
+    told = [word for word in one.supervisor.calls if word in ("ready", "reloading", "stopping")]
     assert told == ["ready", "reloading", "ready", "stopping"]
 
 
@@ -572,7 +572,7 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(amqp: Bed) -> None:
     run(one, one.pipeline.reload, lambda: publish_all(amqp), lambda: None, lambda: None)
 
     assert one.announced == ALL
-    assert one.supervisor.told.count("ready") == 2
+    assert one.supervisor.calls.count("ready") == 2
 
 
 def test_the_probe_says_at_once_that_an_instance_stops(bed: Bed) -> None:
@@ -597,7 +597,7 @@ def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
     assert bed.server.instances == {}
     (said,) = one.said("instance-stopped")
     assert (said["left_to_others"], said["lines"], said["events"]) == (0, 9, 9)
-    assert one.supervisor.told[-1] == "status stopping"
+    assert one.supervisor.calls[-1] == "status stopping"
     assert not one.telemetry.health.ready().good
 
 
@@ -694,7 +694,7 @@ def test_a_wrong_configuration_ends_the_loop(amqp: Bed) -> None:
         one.pipeline.run()
 
     assert amqp.server.instances == {}
-    assert "ready" not in one.supervisor.told
+    assert "ready" not in one.supervisor.calls
 
 
 # --- ticks ---------------------------------------------------------------------------------

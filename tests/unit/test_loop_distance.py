@@ -110,10 +110,10 @@ def test_an_instance_goes_round_while_it_connects_to_the_store(hanging: Hanging)
     one = Instance(bed, threads=plain_threads(bed.clock))
     cycles_until(one, lambda: one.pipeline._broker.consuming, "the broker")
     publish_all(bed)
-    before = one.supervisor.told.count("progress")
+    before = one.supervisor.calls.count("progress")
     one.cycle(5)
 
-    assert one.supervisor.told.count("progress") == before + 5
+    assert one.supervisor.calls.count("progress") == before + 5
     assert not bed.broker.ready, "it was not received"
     assert one.announced == []
     hanging.may_end.set()
@@ -727,7 +727,7 @@ def test_a_reload_loses_nothing_that_is_in_flight(bed: Bed) -> None:
     far.one.pipeline.run()
 
     assert far.one.announced == [("task-succeeded", task) for task in "abc"]
-    assert far.one.supervisor.told.count("reloading") == 1
+    assert far.one.supervisor.calls.count("reloading") == 1
     assert bed.is_settled
 
 

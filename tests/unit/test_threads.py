@@ -18,7 +18,7 @@ from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import RETRY_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
-from tests.support.reports import NoReports, Told
+from tests.support.reports import NoReports, RecordedReports
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -144,15 +144,15 @@ def test_a_failure_is_told_once_for_each_connection(monkeypatch: pytest.MonkeyPa
         raise BrokerUnavailable("refused")
 
     monkeypatch.setattr(control, "broadcast_to_workers", refused)
-    clock, told = TurnedClock(), Told()
-    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, told)
+    clock, reports = TurnedClock(), RecordedReports()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, reports)
     for connection in (1, 2):
         broadcast.send("amqp://one").result(30)
         for _ in range(3):
             clock.now += 1
             # It is not repeated while one is under way.
             wait_until(lambda: broadcast.ask_again() or broadcast.asked_at == clock.now, 30, "the next attempt", 0.001)
-        assert told.failures == ["refused"] * connection
+        assert reports.failures == ["refused"] * connection
     assert not broadcast.is_blocked
     # One more request may be under way, and would otherwise go to what the next test has in place of the broker.
     broadcast.send("amqp://one").result(30)
