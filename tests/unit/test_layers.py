@@ -89,8 +89,8 @@ CALLBACKS = {
     "outputs.log.LibraryHandler.scrub": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
-    "pipeline.discovery.ScheduleDiscovery.confs": ASKS,
-    "pipeline.discovery.ScheduleDiscovery.redbeat": ASKS,
+    "pipeline.schedule_discovery.ScheduleDiscovery.confs": ASKS,
+    "pipeline.schedule_discovery.ScheduleDiscovery.redbeat": ASKS,
     "store.redis_schedules.RedisSchedules.commands": ASKS,
     "pipeline.redeliveries.Redeliveries.shuffle": PURE,
 }
