@@ -82,13 +82,13 @@ class CountKeeper:
         self._tables.look(series_tables(self._series))
 
     def _read(self, now: float) -> None:
-        between = self._upkeep.keep_alive
-        counts = self._counts.read(between)
+        keep_alive = self._upkeep.keep_alive
+        counts = self._counts.read(keep_alive)
         if self._went_back_at != self._store.went_back_at:
             self._went_back_at = self._store.went_back_at
             if fallen := counts.less_than(self._series.numbers):
-                self._counts.restore(fallen, between)
-                counts = self._counts.read(between)
+                self._counts.restore(fallen, keep_alive)
+                counts = self._counts.read(keep_alive)
         self._counts.publish(self._series.load(counts, now))
         self._is_misplaced = True
         self._reread.restart()
@@ -102,10 +102,10 @@ class CountKeeper:
 
     def _add_up(self, now: float) -> None:
         """Add up the counts of label sets and instances that are gone. Exported metrics follow once all are moved."""
-        between = self._upkeep.keep_alive
+        keep_alive = self._upkeep.keep_alive
         if self._is_misplaced:
             moves = misplaced(self._series)
-            self._counts.move(moves, between=between)
+            self._counts.move(moves, keep_alive=keep_alive)
             self._is_misplaced = False
             if moves:
                 return
@@ -114,17 +114,17 @@ class CountKeeper:
         if before is None:
             return
         heard = self._counts.heard(GONE_AFTER)
-        between()
+        keep_alive()
         own = plan(self._series, heard, label, now)
         of_others = {}
         if self._telemetry.is_leader():
             gone = self._counts.gone(RETIRE_EVERY)
-            between()
-            of_others = {name: adopted(self._counts.read_of(name, between).fields(), label) for name in gone}
+            keep_alive()
+            of_others = {name: adopted(self._counts.read_of(name, keep_alive).fields(), label) for name in gone}
         if own.moves or any(of_others.values()):
             own.moves.extend(before)
         if own.moves or own.forgotten:
-            self._counts.move(own.moves, own.forgotten, between=between)
+            self._counts.move(own.moves, own.forgotten, keep_alive=keep_alive)
             self._series.forget_label_sets(own.forgotten)
         for name, moves in of_others.items():
-            self._counts.move(moves, gone=(name, RETIRE_EVERY), between=between)
+            self._counts.move(moves, gone=(name, RETIRE_EVERY), keep_alive=keep_alive)

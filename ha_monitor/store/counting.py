@@ -77,22 +77,22 @@ class RedisCounts:
         changes, self._changes = self._changes, []
         return changes
 
-    def read(self, between: Callable[[], None] = nothing) -> Counts:
+    def read(self, keep_alive: Callable[[], None] = nothing) -> Counts:
         self._changes.clear()  # what is counted between two calls is at most as old as what is read
-        label_sets = [one for piece in self._label_sets(between) for one in piece]
-        raw = list(self._fields(self.key, between))
+        label_sets = [one for piece in self._label_sets(keep_alive) for one in piece]
+        raw = list(self._fields(self.key, keep_alive))
         self.latest = max((one.added for one in label_sets), default=0.0)
         self.outdated = False
         return Counts(raw, label_sets)
 
-    def read_of(self, name: str, between: Callable[[], None] = nothing) -> Counts:
-        return Counts(list(self._fields(self._keys.counts(name), between)))
+    def read_of(self, name: str, keep_alive: Callable[[], None] = nothing) -> Counts:
+        return Counts(list(self._fields(self._keys.counts(name), keep_alive)))
 
-    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None] = nothing) -> None:
         rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
         for first in range(0, len(rows), AT_ONCE):
             self._calls.run("restore_counts", {"counts": rows[first : first + AT_ONCE]})
-            between()
+            keep_alive()
 
     def publish(self, label_sets: Sequence[bytes]) -> None:
         self._unpublished += label_sets
@@ -102,7 +102,7 @@ class RedisCounts:
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
-        between: Callable[[], None] = nothing,
+        keep_alive: Callable[[], None] = nothing,
     ) -> bool:
         other = None if gone is None else (gone[0], int(gone[1] * 1000))
         more_keys = [] if gone is None else [self._keys.counts(gone[0])]
@@ -114,7 +114,7 @@ class RedisCounts:
                 "move_counts", {"moves": rows[part], "forgotten": names[part], "gone": other}, more_keys
             ):
                 return False
-            between()
+            keep_alive()
         return True
 
     def heard(self, within: float) -> list[str]:
@@ -141,7 +141,7 @@ class RedisCounts:
         self.latest = max((one.added for one in added), default=self.latest)
         return LabelSets(reply[0], added)
 
-    def _label_sets(self, between: Callable[[], None]) -> Iterator[list[LabelSet]]:
+    def _label_sets(self, keep_alive: Callable[[], None]) -> Iterator[list[LabelSet]]:
         after = "-inf"
         while True:
             flat = self._calls.command(
@@ -149,17 +149,17 @@ class RedisCounts:
             )
             piece = [LabelSet(name, float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
             yield [one for one in piece if math.isfinite(one.added)]
-            between()
+            keep_alive()
             if len(piece) < AT_ONCE:
                 return
             after = f"({piece[-1].added}"
 
-    def _fields(self, key: str, between: Callable[[], None]) -> Iterator[bytes]:
+    def _fields(self, key: str, keep_alive: Callable[[], None]) -> Iterator[bytes]:
         cursor: bytes | int = 0
         while True:
             cursor, flat = self._calls.command("HSCAN", key, cursor, "COUNT", AT_ONCE)
             yield from flat
-            between()
+            keep_alive()
             if cursor in (b"0", 0):
                 return
 

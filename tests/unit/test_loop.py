@@ -918,7 +918,7 @@ def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: p
     counts = one.record.store.counts
     monkeypatch.setattr(counts, "stored", Counts([seven, b"7", two, b"2"]))
     restored: list[dict[bytes, int]] = []
-    monkeypatch.setattr(counts, "restore", lambda fallen, _between: restored.append(fallen))
+    monkeypatch.setattr(counts, "restore", lambda fallen, _keep_alive: restored.append(fallen))
     one.live(1)
     before = amqp.server.state()
     one.live(2)

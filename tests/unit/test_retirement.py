@@ -45,15 +45,15 @@ class Given:
         self.changes: list[bytes] = []
         self.room = self.reserve = 0
 
-    def read(self, between: Callable[[], None]) -> Counts:
+    def read(self, keep_alive: Callable[[], None]) -> Counts:
         self.outdated = False
         self.changes.clear()
         raw = [piece for field, number in self.hash.items() for piece in (field, b"%d" % number)]
         label_sets = [LabelSet(text, added) for text, added in self.shared.label_sets.items()]
-        between()
+        keep_alive()
         return Counts(raw, label_sets)
 
-    def read_of(self, name: str, _between: Callable[[], None]) -> Counts:
+    def read_of(self, name: str, _keep_alive: Callable[[], None]) -> Counts:
         return Counts(
             [piece for field, number in self.shared.hashes[name].items() for piece in (field, b"%d" % number)]
         )
@@ -69,7 +69,7 @@ class Given:
         for text in label_sets:
             self.shared.label_sets.setdefault(text, len(self.shared.label_sets) + 1.0)
 
-    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None]) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None]) -> None:
         raise AssertionError("nothing is lost")
 
     def count(self, name: str, worker: str, by: int = 1) -> None:
@@ -92,7 +92,7 @@ class Given:
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
         *,
-        between: Callable[[], None],
+        keep_alive: Callable[[], None],
     ) -> bool:
         source = self.hash if gone is None else self.shared.hashes[gone[0]]
         for field, target in moves:
@@ -104,7 +104,7 @@ class Given:
             self.shared.label_sets.pop(text, None)
         if gone is not None:
             self.shared.gone.discard(gone[0])
-        between()
+        keep_alive()
         return True
 
     def heard(self, within: float) -> list[str]:
