@@ -6,8 +6,7 @@
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, FACT_SIZE values for each fact
--- (packing.py)
+-- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, FACT_SIZE values for each fact (packing)
 
 local merge_tasks
 
