@@ -309,9 +309,7 @@ class Pipeline:
         """Slow work must cost neither the lease nor the broker's heartbeats."""
         self._turn.begin()
         self._merging.receive_answered()
-        if (
-            not self._in_flight.blocks_calls
-        ):  # otherwise, batches in flight come first; callers repeat this call meanwhile
+        if not self._in_flight.blocks_calls:  # otherwise, batches in flight come first; callers repeat this meanwhile
             if self._ticker.due.is_due():
                 self.renew_lease()
             else:

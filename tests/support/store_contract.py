@@ -152,7 +152,7 @@ def exchange(record: SharedRecord, **changes: Any) -> DeliveryState:
 
 
 def restored(record: SharedRecord) -> list[OutboxItem]:
-    """What is announced when the instance has handed over all that the record lacks."""
+    """What is announced when the instance has repeated all that the record lacks."""
     items = []
     while record.store.needs_restore:
         items += record.store.restore()

@@ -13,7 +13,7 @@ from tests.unit.builders import TurnedClock, decode, event
 
 
 class Record:
-    """Gets what is handed over."""
+    """Gets what is repeated."""
 
     def __init__(self, *, at_once: int = 100) -> None:
         self.got: list[str] = []
@@ -35,8 +35,8 @@ class Record:
         return self.got
 
 
-def test_nothing_is_handed_over_before_the_store_went_back_and_all_of_it_once_then() -> None:
-    """Given work and ids, the ids are handed over first when the store went back, and then the work in order; and
+def test_nothing_is_repeated_before_the_store_went_back_and_all_of_it_once_then() -> None:
+    """Given work and ids, the ids are repeated first when the store went back, and then the work in order; and
     again when it goes back again.
     """
     work: RecentWork[str] = RecentWork(TurnedClock())
@@ -55,8 +55,8 @@ def test_nothing_is_handed_over_before_the_store_went_back_and_all_of_it_once_th
     assert Record().restored(work) == ["a b", "first", "second"]
 
 
-def test_what_was_not_taken_is_handed_over_again() -> None:
-    """Given a store that fails, or takes a part, what it has not got is handed over next."""
+def test_what_was_not_taken_is_repeated_again() -> None:
+    """Given a store that fails, or takes a part, what it has not got is repeated next."""
     work: RecentWork[str] = RecentWork(TurnedClock())
     work.announced(["a"])
     work.merged("abcde", 1)

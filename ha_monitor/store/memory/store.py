@@ -372,10 +372,8 @@ class MemoryStore:
         wait = self.settings.name_wait
         if wait:
             server = self.server
-            are_back = not server.went_back_within(max(server.requeue_delay, self._lease.duration))
-            merged = (
-                server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.requeue_delay) else 0.0
-            )
+            is_back = not server.went_back_within(max(server.requeue_delay, self._lease.duration))
+            merged = server.merged_by_all() - MERGE_GRACE if is_back and (receives or not server.requeue_delay) else 0.0
             enough = max(now - MAX_WAIT, min(now - wait, merged))
         else:
             enough = now
