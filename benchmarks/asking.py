@@ -17,7 +17,7 @@ from benchmarks.table import Row
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import StoreSettings, StuckSettings
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import MOST_LOOKS, RedisOpenTasks, first_look
+from ha_monitor.store.stuck import MAX_RECORDS, RedisOpenTasks, first_look
 from tests.support.merging import merged
 from tests.unit.builders import decode, event
 
@@ -165,6 +165,6 @@ def fill(url: str, tasks: int) -> None:
     # As in a fleet that runs: the leader has looked at what has been open for long, and the instance is there.
     store.tick(b"{}", [], watermark_age=0.0)
     open_tasks = RedisOpenTasks(store, StuckSettings())
-    for _ in range(2 * OPEN // MOST_LOOKS):
+    for _ in range(2 * OPEN // MAX_RECORDS):
         open_tasks.candidates()
     store.close()

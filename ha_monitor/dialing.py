@@ -38,12 +38,12 @@ class Dialing(Generic[Connected]):
         self._began = 0.0
 
     @property
-    def is_under_way(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether there is an attempt whose result was not returned yet."""
         return self._attempt is not None
 
     @property
-    def lasts(self) -> float:
+    def duration(self) -> float:
         """Seconds since the attempt began."""
         return self._clock.monotonic() - self._began
 

@@ -35,7 +35,7 @@ from ha_monitor.events.types import EmissionPolicy
 from ha_monitor.exit_status import ExitStatus
 from ha_monitor.metrics.definitions import UNKNOWN
 from ha_monitor.metrics.http import HttpServer
-from ha_monitor.metrics.series import AN_EXCEPTION, most_samples
+from ha_monitor.metrics.series import SAMPLES_PER_EXCEPTION, max_samples
 from ha_monitor.metrics.surveyor import Surveyor
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.console import console_renderer
@@ -46,11 +46,11 @@ from ha_monitor.outputs.journal import JournalOutput, is_journal
 from ha_monitor.outputs.line import EventLines, Identity
 from ha_monitor.outputs.log import LibraryHandler, Logger, Threshold, make_logger
 from ha_monitor.outputs.output import Output, StreamOutput
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedules import redbeat
 from ha_monitor.schedules.model import Definition
@@ -63,7 +63,7 @@ from ha_monitor.store.redbeat import RedBeatReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Counting
 from ha_monitor.store.store import RedisStore
-from ha_monitor.store.stuck import ABSENT, RedisOpenTasks, first_look
+from ha_monitor.store.stuck import MAX_ABSENCE, RedisOpenTasks, first_look
 from ha_monitor.supervision import Systemd
 from ha_monitor.text.visible import ascii_json
 from ha_monitor.threads import Threads
@@ -148,8 +148,8 @@ class Service:
             program=self,
             broadcast=self._broadcast,
             investigator=make_investigator(config, clock, threads, self._broadcast),
-            looker=Looker(StoreReader(config.store, config.node_id), threads),
-            scout=make_scout(config, threads, self._broadcast),
+            detector=IncidentDetector(StoreReader(config.store, config.node_id), threads),
+            discovery=make_discovery(config, threads, self._broadcast),
             threads=threads,
         )
 
@@ -190,7 +190,7 @@ class Service:
         exemplars = self._telemetry.tasks.exemplars
         return Reloadable(
             make_decoder(config, policy),
-            EventLines(self._output, self._identity, policy, self._clock, render=self._render, witness=exemplars),
+            EventLines(self._output, self._identity, policy, self._clock, render=self._render, observer=exemplars),
             HandlerCalls(handlers, config.handlers, self._identity, self.logger, self._clock),
         )
 
@@ -303,7 +303,7 @@ def make_investigator(
     return Investigator(ask, backend, clock, threads)
 
 
-def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> Scout:
+def make_discovery(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> ScheduleDiscovery:
     """The part that asks workers and RedBeat for schedules.
 
     :param broadcast: knows whether workers can be asked.
@@ -317,7 +317,7 @@ def make_scout(config: Config, threads: Threads, broadcast: WorkerBroadcast) -> 
     def read(zone: str) -> Sequence[Definition]:
         return redbeat.definitions_of(reader.read(), zone, config.redbeat.prefix)
 
-    return Scout(ask, read if config.redbeat.url else None, threads)
+    return ScheduleDiscovery(ask, read if config.redbeat.url else None, threads)
 
 
 def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecord:
@@ -330,7 +330,7 @@ def make_record(config: Config, identity: Identity, clock: Clock) -> SharedRecor
         counting(config, identity),
         first_look=first_look(config.stuck),
     )
-    open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else ABSENT)
+    open_tasks = RedisOpenTasks(store, config.stuck, 0.0 if is_amqp(config.broker.url) else MAX_ABSENCE)
     return SharedRecord(
         store,
         Duties(store),
@@ -356,8 +356,8 @@ def counting(config: Config, identity: Identity) -> Counting | None:
         buckets=sorted(set(metrics.buckets)),
         workers=metrics.worker_labels.value,
         worker_histograms=metrics.worker_histograms,
-        a_label_set=most_samples(metrics),
-        an_exception=AN_EXCEPTION,
+        a_label_set=max_samples(metrics),
+        an_exception=SAMPLES_PER_EXCEPTION,
         default_queue=metrics.default_queue or UNKNOWN,
         room=metrics.max_series,
     )

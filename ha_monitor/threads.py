@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar
 from ha_monitor.clock import Clock
 from ha_monitor.errors import HaMonitorError, class_and_reason, reason_of
 
-AGAIN_AFTER = 10.0
+RETRY_AFTER = 10.0
 """Seconds until a thread that could not be started, or that failed, is started again."""
 _REFUSED = (RuntimeError, MemoryError)
 """Raised at TasksMax, at RLIMIT_NPROC, or without memory for a stack."""
@@ -31,7 +31,7 @@ class ThreadUnavailable(HaMonitorError):
     """The system does not allow this process another thread at the moment."""
 
 
-def call_aside(name: str, call: Callable[[], Result]) -> Future[Result]:
+def call_in_thread(name: str, call: Callable[[], Result]) -> Future[Result]:
     """Execute a call in a thread of its own. The thread ends with the call, and does not keep the process from exiting.
     The future holds the result or the exception.
 
@@ -84,7 +84,7 @@ class Threads:
             thread = _begin(name, partial(self._run, name, work))
         except _REFUSED as error:
             reason = reason_of(error)
-            self._not_before[name] = now + AGAIN_AFTER
+            self._not_before[name] = now + RETRY_AFTER
             if name not in self._refused:
                 self._refused.add(name)
                 self._trouble(name, reason)
@@ -100,7 +100,7 @@ class Threads:
         try:
             work()
         except Exception as error:  # unexpected: the loop continues without what this thread does
-            self._not_before[name] = self._clock.monotonic() + AGAIN_AFTER
+            self._not_before[name] = self._clock.monotonic() + RETRY_AFTER
             self._trouble(name, class_and_reason(error))
 
 
@@ -194,7 +194,7 @@ class OneCall(Generic[Result]):
         return self._call is not None
 
     @property
-    def under_way(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a call is being executed."""
         return self._call is not None and not self._call.done()
 

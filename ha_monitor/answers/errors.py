@@ -8,7 +8,7 @@ from ha_monitor.answers.result import Result
 from ha_monitor.query.groups import first_groups, groups_in, known_groups
 from ha_monitor.query.items import group_item
 from ha_monitor.query.language import parse_filter
-from ha_monitor.store.error_groups import MOST_TASKS
+from ha_monitor.store.error_groups import MAX_TASKS
 from ha_monitor.store.reader import StoreReader
 
 
@@ -48,7 +48,7 @@ def named_errors(reader: StoreReader, ids: Sequence[str]) -> Result:
     groups = [group for group in queries.error_groups(ids) if group is not None]
     return Result(
         now,
-        known_groups(queries, groups, MOST_TASKS, reader.incidents.marks()),
+        known_groups(queries, groups, MAX_TASKS, reader.incidents.marks()),
         lambda one, _now: group_item(one, with_traceback=True),
         "the groups that were named",
         queries.gaps(min((group.first for group in groups), default=now), now),

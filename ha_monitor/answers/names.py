@@ -11,7 +11,7 @@ from ha_monitor.query.language import Pattern, parse_filter, split_values
 from ha_monitor.query.statistics import DAY, compared
 from ha_monitor.query.unknown import unknown_patterns
 from ha_monitor.store.name_statistics import KEPT, NameStatistic
-from ha_monitor.store.queries import MOST_NAMES, Gap
+from ha_monitor.store.queries import MAX_NAMES, Gap
 from ha_monitor.store.reader import StoreReader
 from ha_monitor.text.times import local
 
@@ -55,8 +55,8 @@ def names(
     most = limit + 1 if limit else None
     found = compared(queries, matching, since, until, sort=SORTS[sort], reverse=reverse, limit=most)
     gaps = [*queries.gaps(since, until), *unknown_patterns("runs of the name", wanted, known)]
-    if len(known) >= MOST_NAMES:
-        gaps.append(Gap(f"runs of names beyond the first {MOST_NAMES} that were seen", 0, 0))
+    if len(known) >= MAX_NAMES:
+        gaps.append(Gap(f"runs of names beyond the first {MAX_NAMES} that were seen", 0, 0))
     if since - DAY < now - KEPT:
         gaps.append(Gap("runs", 0, now - KEPT))
     shown = limit or len(found)

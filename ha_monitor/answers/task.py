@@ -11,7 +11,7 @@ from ha_monitor.query.fields import OPEN, first_heard, last_heard
 from ha_monitor.query.items import TaskItem, branch_items, leg_items, step_items, task_item
 from ha_monitor.query.story import remarks_on
 from ha_monitor.query.tree import Leg, Tree, build, critical_path
-from ha_monitor.store.queries import MOST_CHILDREN, Gap, KeptTask
+from ha_monitor.store.queries import MAX_CHILDREN, Gap, KeptTask
 from ha_monitor.store.reader import StoreReader
 
 
@@ -65,9 +65,9 @@ def _story(
     if not with_tree:
         return OneTask(task, remarks), gaps
     root = record.root_id or record.task_id
-    ids = reader.queries.children(root, MOST_CHILDREN)
-    if len(ids) >= MOST_CHILDREN:
-        gaps.append(Gap(f"tasks of the root {root} beyond the newest {MOST_CHILDREN}", 0, 0))
+    ids = reader.queries.children(root, MAX_CHILDREN)
+    if len(ids) >= MAX_CHILDREN:
+        gaps.append(Gap(f"tasks of the root {root} beyond the newest {MAX_CHILDREN}", 0, 0))
     known = [one for one in reader.queries.tasks([root, *ids]) if one is not None]
     tree = build(root, [task, *known])
     shrunk = sum(one.shrunk for one in tree.tasks.values())

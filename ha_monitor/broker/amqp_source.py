@@ -153,7 +153,7 @@ class AmqpSource:
     def prove_delivery(self) -> None:
         if self._connection is not None:
             with translated_errors(self._address, self._config.broker):
-                consume_in_passing(self._connection, self._address, self._config, f"{self._name} (check)")
+                consume_briefly(self._connection, self._address, self._config, f"{self._name} (check)")
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -213,7 +213,7 @@ def majority_needed(address: str, config: Config) -> Iterator[None]:
         ) from None
 
 
-def consume_in_passing(connection: Any, address: str, config: Config, tag: str) -> None:
+def consume_briefly(connection: Any, address: str, config: Config, tag: str) -> None:
     """Start a second consumer of the queue, and stop it at once. If that works, the queue can deliver.
 
     :param connection: a connection of py-amqp, with a timeout.

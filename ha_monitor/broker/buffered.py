@@ -25,9 +25,9 @@ from ha_monitor.events.facts import BadEvent
 from ha_monitor.events.long_texts import TextTruncator
 
 READ_SIZE = 256 * 1024
-MOST_READS = 64
+MAX_READS = 64
 """Maximum reads from the socket before returning to the caller, which has other work while a large body arrives."""
-MOST_AHEAD = 64 * 1024 * 1024
+MAX_READ_AHEAD = 64 * 1024 * 1024
 """Maximum bytes kept for a caller that does not take them at the moment; the last message may exceed this. The rest
 waits in the socket: the broker sends as many messages as the prefetch allows, each of which may be large."""
 _FRAME = Struct(">BHI")
@@ -76,23 +76,23 @@ class BufferedConnection(pyamqp.Connection):
 
     def drain_events(self, timeout: float | None = None) -> None:
         """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a message or a method was
-        handled, or after `MOST_READS` reads.
+        handled, or after `MAX_READS` reads.
 
         :raises TimeoutError: if nothing came.
         """
-        for _ in range(MOST_READS):
+        for _ in range(MAX_READS):
             if self._handle_buffered():
                 return
             self._fill(timeout)
 
     def read_ahead(self) -> bool:
-        """Handle what has arrived, up to `MOST_AHEAD` together with what was not taken before. This also tells
+        """Handle what has arrived, up to `MAX_READ_AHEAD` together with what was not taken before. This also tells
         py-amqp's heartbeat check whether something was received.
 
         :returns: whether everything was read. If not, the answer to a question would come after the rest.
         """
         # Like `drain_events`, read only so much at once: the caller has a lease to renew.
-        most = self.bytes_read + min(MOST_AHEAD - self.bytes_kept(), MOST_READS * READ_SIZE)
+        most = self.bytes_read + min(MAX_READ_AHEAD - self.bytes_kept(), MAX_READS * READ_SIZE)
         try:
             while self.bytes_read < most:
                 if not self._handle_buffered():

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
-from ha_monitor.broker.asking import asking, wait_while_blocked
+from ha_monitor.broker.remote_control import remote_control, wait_while_blocked
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerBlocked, HaMonitorError, class_and_reason
@@ -16,7 +16,7 @@ ANSWER_TIMEOUT = 2.0
 """Seconds to wait for the workers' answers."""
 ATTEMPTS = 5
 """How often workers are asked before their silence is reported: they may be starting, or busy."""
-LONGEST_HOLD = 300.0
+MAX_HOLD = 300.0
 """Seconds after which a connection that the broker blocks is replaced, since nothing shows whether the network has
 dropped it. Not sooner: the broker keeps a blocked connection until its alarm is over, whatever the client does.
 """
@@ -35,7 +35,7 @@ def broadcast_to_workers(
     :raises BrokerUnavailable: if the workers cannot be reached; the monitor works without this broadcast.
     :raises BrokerBlocked: if the broker accepts no messages, because of an alarm.
     """
-    with asking(url, settings) as (client, control):
+    with remote_control(url, settings) as (client, control):
         try:
             control.heartbeat(connection=client)
             if settings.enable_events:
@@ -52,7 +52,7 @@ def any_worker_answers(url: str, settings: Broker) -> bool:
 
     :raises BrokerUnavailable: if the workers cannot be asked.
     """
-    with asking(url, settings) as (client, control):
+    with remote_control(url, settings) as (client, control):
         return any(control.ping(timeout=ANSWER_TIMEOUT, connection=client) for _ in range(ATTEMPTS))
 
 
@@ -116,7 +116,7 @@ class WorkerBroadcast:
     def send(self, url: str) -> Future[None]:
         """Broadcast to the workers of a broker. While a broadcast is under way, only the latest further call counts."""
         self._url = self._latest_url = url
-        return self._submit(self._greet)
+        return self._submit(self._broadcast)
 
     def ask_again(self) -> None:
         """Request a heartbeat from the same workers once more, unless a request is under way."""
@@ -151,7 +151,7 @@ class WorkerBroadcast:
             self.asked_at = self._clock.monotonic()
         return asked
 
-    def _greet(self) -> None:
+    def _broadcast(self) -> None:
         url, self._url = self._url, None
         self._problem = None
         if url is None or not self._request(url):
@@ -204,7 +204,7 @@ class WorkerBroadcast:
         if self._alarm is None:
             self._alarm, self._alarm_since = str(alarm), since
             self._reports.alarm(self._alarm)
-        wait_while_blocked(client, lambda: self._url is not None or self._clock.monotonic() - since >= LONGEST_HOLD)
+        wait_while_blocked(client, lambda: self._url is not None or self._clock.monotonic() - since >= MAX_HOLD)
 
     def _end_alarm(self) -> None:
         if self._alarm is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ha_monitor.broker.buffered import MOST_AHEAD
+from ha_monitor.broker.buffered import MAX_READ_AHEAD
 
 
 class Received(Protocol):
@@ -61,4 +61,4 @@ class Flow:
             return True
         kept = received.bytes_kept()
         average = max(size / messages if messages else 0, kept / max(1, received.messages_kept()))
-        return kept + to_come * average <= MOST_AHEAD
+        return kept + to_come * average <= MAX_READ_AHEAD

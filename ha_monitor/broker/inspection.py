@@ -12,7 +12,7 @@ from kombu.connection import Connection
 
 from ha_monitor.broker.address import connect_once, connection_to, first_answer, is_amqp
 from ha_monitor.broker.amqp_errors import names_of, translated_errors
-from ha_monitor.broker.amqp_source import consume_in_passing, declare_queue, majority_needed, place_of
+from ha_monitor.broker.amqp_source import consume_briefly, declare_queue, majority_needed, place_of
 from ha_monitor.broker.pubsub_limit import SETTING, PubSubLimit, limit_in
 from ha_monitor.broker.redis_errors import refuse_cluster, unavailable
 from ha_monitor.broker.redis_layout import layout_of
@@ -23,7 +23,7 @@ from ha_monitor.rights import rabbitmq as rights
 
 KEYS_AT_ONCE = 10_000
 """Keys that Redis looks at in one call, which takes some milliseconds."""
-MOST_LOOKS = 100
+MAX_SCANS = 100
 
 
 class QueueState(NamedTuple):
@@ -73,10 +73,10 @@ def queue_state(config: Config) -> QueueState | None:
     """
     if not is_amqp(config.broker.url):
         return None
-    return first_answer(config, lambda url: look_at(url, config).queue)
+    return first_answer(config, lambda url: broker_state(url, config).queue)
 
 
-def look_at(url: str, config: Config) -> BrokerState:
+def broker_state(url: str, config: Config) -> BrokerState:
     """Connect to one AMQP broker and describe it. Declares nothing.
 
     :raises BrokerUnavailable: if the broker cannot be used.
@@ -113,7 +113,7 @@ def verify_delivery(url: str, config: Config) -> None:
     :raises BrokerUnavailable: if the queue cannot deliver, for example because most of its members are down.
     """
     with _connected(url, config) as client:
-        consume_in_passing(client.connection, address_of(url), config, "ha-monitor check")
+        consume_briefly(client.connection, address_of(url), config, "ha-monitor check")
 
 
 def verify_rights(url: str, config: Config) -> None:
@@ -206,7 +206,7 @@ def prefixes_of_workers(url: str, config: Config) -> set[str]:
             connection.connect()
             try:
                 cursor = b"0"
-                for _ in range(MOST_LOOKS):
+                for _ in range(MAX_SCANS):
                     connection.send_command("SCAN", cursor, "MATCH", f"*{known}", "COUNT", KEYS_AT_ONCE)
                     cursor, keys = connection.read_response()
                     found |= {key.decode("utf-8", "replace").removesuffix(known) for key in keys}

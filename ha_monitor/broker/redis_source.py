@@ -22,7 +22,7 @@ from ha_monitor.broker.pubsub_limit import BUFFER
 from ha_monitor.broker.redis_errors import refuse_cluster, subscription_lost, unavailable
 from ha_monitor.broker.redis_layout import database_of, layout_of
 from ha_monitor.broker.source import Mark
-from ha_monitor.broker.subscription import FOREIGN, NO_REPLY, Subscription
+from ha_monitor.broker.subscription import CONNECTION_ERRORS, NO_REPLY, Subscription
 from ha_monitor.clock import Clock
 from ha_monitor.config.schema import Config
 from ha_monitor.config.urls import address_of
@@ -31,15 +31,15 @@ from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Message
 from ha_monitor.threads import Threads, ThreadUnavailable
 
-_FOREIGN = (kombu.exceptions.KombuError, *FOREIGN)
+_CONNECTION_ERRORS = (kombu.exceptions.KombuError, *CONNECTION_ERRORS)
 _BYTES_AT_ONCE = 4 * 1024 * 1024
 """Maximum bytes of messages taken at once; the last message may exceed this."""
 _MESSAGE_KINDS = frozenset({b"pmessage", b"message"})
 _GREETING = re.compile(rb"/ha-monitor\.([0-9a-f]{16})$")
 """The end of a greeting's channel. A greeting has no content: all other subscribers ignore such messages."""
-_MOST_GREETINGS = 200
+_MAX_GREETINGS = 200
 """Maximum greetings kept: the latest ones."""
-_CLOSING = 1.0
+_CLOSE_TIMEOUT = 1.0
 """Maximum seconds to wait for the thread of a closed connection, which is about to end."""
 
 
@@ -83,7 +83,7 @@ class RedisSource:
         greeting = secrets.token_hex(8)
         try:
             subscription = self._subscribe(url, greeting)
-        except _FOREIGN as error:
+        except _CONNECTION_ERRORS as error:
             raise unavailable(url, self._config.broker, error) from None
 
         def use() -> str:
@@ -96,7 +96,7 @@ class RedisSource:
             self.gap = 0.0 if before is None else max(0.0, subscription.complete_until - before)
             self._subscription = subscription
             subscription.begin()
-            self._read_aside(subscription)
+            self._read_in_thread(subscription)
             return address_of(url)
 
         return Dialed(use, lambda: _end(subscription))
@@ -116,7 +116,7 @@ class RedisSource:
         while len(messages) < limit and room > 0:
             try:
                 reply = self._replies.gets()
-            except FOREIGN as error:
+            except CONNECTION_ERRORS as error:
                 if messages:
                     break  # it raises again at the next call
                 self._unreadable, self._replies = self._replies, _replies()
@@ -175,7 +175,7 @@ class RedisSource:
         if subscription is None:
             return
         if self._thread is None:
-            self._read_aside(subscription)
+            self._read_in_thread(subscription)
         if self._thread is None:
             # Read an answer that has already come, before judging that it is missing.
             while self._inbox.has_room() and subscription.receive_once(0.0):
@@ -196,7 +196,7 @@ class RedisSource:
             return
         subscription.close()
         if thread is not None:
-            thread.join(_CLOSING)
+            thread.join(_CLOSE_TIMEOUT)
         if thread is None or not thread.is_alive():
             subscription.release()
         self._complete_until = subscription.complete_until
@@ -224,11 +224,11 @@ class RedisSource:
         found = _GREETING.search(channel)
         if found:
             self._greetings[found[1].decode()] = None
-            if len(self._greetings) > _MOST_GREETINGS:
+            if len(self._greetings) > _MAX_GREETINGS:
                 self._greetings.pop(next(name for name in self._greetings if name != self._own_greeting))
         return found is not None
 
-    def _read_aside(self, subscription: Subscription) -> None:
+    def _read_in_thread(self, subscription: Subscription) -> None:
         """Have a thread read the subscription, if one can be started."""
         with contextlib.suppress(ThreadUnavailable):
             self._thread = self._threads.start("subscription", subscription.read)
@@ -270,7 +270,7 @@ def _greet(client: Any, channels: str, greeting: str) -> None:
         there is no channel for a greeting.
     """
     if channels.endswith("/*"):
-        with contextlib.suppress(*_FOREIGN):  # such as a missing right: brokers are not compared then
+        with contextlib.suppress(*_CONNECTION_ERRORS):  # such as a missing right: brokers are not compared then
             client.default_channel.client.publish(f"{channels[:-1]}ha-monitor.{greeting}", b"")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ha_monitor.broker.address import first_answer
-from ha_monitor.broker.asking import asking
+from ha_monitor.broker.remote_control import remote_control
 from ha_monitor.config.schema import Config
 
 ANSWER_TIMEOUT = 2.0
@@ -22,7 +22,7 @@ def query_confs(config: Config, workers: Sequence[str]) -> Mapping[str, object]:
 
 
 def _ask_at(url: str, config: Config, workers: Sequence[str]) -> Mapping[str, object]:
-    with asking(url, config.broker) as (client, control):
+    with remote_control(url, config.broker) as (client, control):
         inspect = control.inspect(destination=list(workers), timeout=ANSWER_TIMEOUT, connection=client)
         answers = inspect.conf() or {}
         return {worker: answer for worker, answer in answers.items() if isinstance(answer, dict)}

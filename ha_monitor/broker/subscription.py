@@ -23,16 +23,16 @@ from ha_monitor.broker.inbox import Inbox, Piece
 from ha_monitor.clock import Clock
 from ha_monitor.schedule import Schedule
 
-FOREIGN = (redis.exceptions.RedisError, hiredis.HiredisError, OSError)
+CONNECTION_ERRORS = (redis.exceptions.RedisError, hiredis.HiredisError, OSError)
 """The errors that a broken connection raises."""
 NO_REPLY = object()
 """What a `hiredis.Reader` returns if the bytes so far contain no further complete reply."""
-ASK_EVERY = 0.5
+PING_EVERY = 0.5
 """Seconds between two PINGs to the server. The server answers in order: once the answer is there, everything that was
 sent before the PING is there, too. An empty socket proves nothing: the link may be half-open, and a link that is too
 slow is also empty now and then.
 """
-WAIT = 0.5
+READ_TIMEOUT = 0.5
 """Maximum seconds that one read waits."""
 _END_OF_REPLY = b"\r\n"
 _READ_SIZE = 256 * 1024
@@ -60,10 +60,10 @@ class Subscription:
         self._closed = False
         self._is_amid_reply = self._has_paused = False
         self._heard_at = clock.monotonic()
-        self._question = b""
+        self._ping = b""
         self._tail = b""
-        self._asked_at: float | None = None
-        self._next_question = Schedule(clock, ASK_EVERY)
+        self._pinged_at: float | None = None
+        self._next_ping = Schedule(clock, PING_EVERY)
         self.complete_until = self._heard_at
         """Time by the monotonic clock: everything that was sent before it is in the inbox."""
         self.silence = 0.0
@@ -80,7 +80,7 @@ class Subscription:
         """Connect and subscribe. Returns once the server has confirmed it: from then on, what is published arrives.
 
         :param timeout: seconds to wait for the confirmation.
-        :raises Exception: one of `FOREIGN`.
+        :raises Exception: one of `CONNECTION_ERRORS`.
         """
         self._connection.connect()
         self._socket = self._connection._sock
@@ -89,7 +89,7 @@ class Subscription:
         while (reply := self._replies.gets()) is NO_REPLY:
             if self._clock.monotonic() > until:
                 raise TimeoutError(f"no answer to the subscription for {timeout:g} s")
-            self._replies.feed(self._receive(WAIT))
+            self._replies.feed(self._receive(READ_TIMEOUT))
         if isinstance(reply, Exception):
             raise reply
         self.complete_until = self._heard_at = self._clock.monotonic()
@@ -103,8 +103,8 @@ class Subscription:
         """Read until the connection breaks or is closed. Runs in a thread of its own."""
         try:
             while not self._closed and self.failure is None:
-                if self._inbox.has_room(WAIT):
-                    self.receive_once(WAIT)
+                if self._inbox.has_room(READ_TIMEOUT):
+                    self.receive_once(READ_TIMEOUT)
                 else:
                     self._pause()
         except BaseException as error:  # a fault of the program: nothing is read from now on
@@ -121,7 +121,7 @@ class Subscription:
             if data := self._receive(timeout):
                 self._inbox.put(Piece(self._replies, data))
             self._note(data)
-        except FOREIGN as error:
+        except CONNECTION_ERRORS as error:
             self.failure = error
             self._inbox.put(Piece(self._replies, b""))  # wakes a thread that waits for a piece
         return bool(data)
@@ -157,23 +157,23 @@ class Subscription:
         if data:
             self._heard_at, self.silence = now, 0.0
             self._is_amid_reply = not data.endswith(_END_OF_REPLY)
-            self._look_for_answer(data)
-        elif self._asked_at is not None:
-            self.silence = now - max(self._asked_at, self._heard_at)
-        if self._asked_at is None and self._next_question.is_due():
-            self._next_question.restart()
-            self._question, self._tail, self._asked_at = secrets.token_hex(16).encode(), b"", now
-            self._connection.send_command("PING", self._question, check_health=False)
+            self._look_for_pong(data)
+        elif self._pinged_at is not None:
+            self.silence = now - max(self._pinged_at, self._heard_at)
+        if self._pinged_at is None and self._next_ping.is_due():
+            self._next_ping.restart()
+            self._ping, self._tail, self._pinged_at = secrets.token_hex(16).encode(), b"", now
+            self._connection.send_command("PING", self._ping, check_health=False)
 
-    def _look_for_answer(self, data: bytes) -> None:
-        if self._asked_at is None:
+    def _look_for_pong(self, data: bytes) -> None:
+        if self._pinged_at is None:
             return
         # The answer may have come in two pieces.
         searched = self._tail + data
-        if self._question in searched:
-            self.complete_until, self._asked_at, self._has_paused = self._asked_at, None, False
+        if self._ping in searched:
+            self.complete_until, self._pinged_at, self._has_paused = self._pinged_at, None, False
         else:
-            self._tail = searched[-len(self._question) :]
+            self._tail = searched[-len(self._ping) :]
 
     def _pause(self) -> None:
         """Note that the inbox has no room. What is sent meanwhile waits in the socket, and then in Redis."""

@@ -10,13 +10,13 @@ import amqp.exceptions
 import redis.exceptions
 
 from ha_monitor.broker.address import first_answer, is_amqp
-from ha_monitor.broker.asking import asking
+from ha_monitor.broker.remote_control import remote_control
 from ha_monitor.config.schema import Config
 from ha_monitor.events.facts import MAX_NAME
 
 ANSWER_TIMEOUT = 1.0
 """Seconds to wait for the workers' answers."""
-LONGEST_NAME = 255
+MAX_QUEUE_NAME = 255
 """Maximum bytes of the name of a queue in AMQP."""
 
 
@@ -43,19 +43,19 @@ class Survey(NamedTuple):
     """Nodename → names of the queues that the worker says it consumes."""
 
 
-def survey(config: Config, known: Iterable[str], told: Iterable[str] = ()) -> Survey:
+def survey(config: Config, known: Iterable[str], reported: Iterable[str] = ()) -> Survey:
     """Ask the workers and the broker, on a connection of its own.
 
     :param known: further queues to include even if no worker names them.
-    :param told: queues that only producers name, such as a misspelt one. They are included if the broker has messages
-        in them. The names come from events, so a refusal of the broker to look at one does not end the survey.
+    :param reported: queues that only producers name, such as a misspelt one. They are included if the broker has
+        messages in them. The names come from events, so a refusal of the broker to look at one does not end the survey.
     :raises BrokerUnavailable: if no broker of `broker.url` answers.
     """
-    return first_answer(config, lambda url: _survey_at(url, config, known, told))
+    return first_answer(config, lambda url: _survey_at(url, config, known, reported))
 
 
-def _survey_at(url: str, config: Config, known: Iterable[str], told: Iterable[str]) -> Survey:
-    with asking(url, config.broker) as (client, control):
+def _survey_at(url: str, config: Config, known: Iterable[str], reported: Iterable[str]) -> Survey:
+    with remote_control(url, config.broker) as (client, control):
         inspect = control.inspect(timeout=ANSWER_TIMEOUT, connection=client)
         consumed = consumed_in(inspect.active_queues() or {})
         stats: dict[str, object] = inspect.stats() or {}
@@ -65,8 +65,8 @@ def _survey_at(url: str, config: Config, known: Iterable[str], told: Iterable[st
                 workers[name] += 1
                 processes[name] += processes_in(stats.get(worker))
         found = {name: _look_at(client, name, url) for name in {*workers, *known}}
-        for name in set(told) - set(found):
-            length, consumers = _look_at_told(client, name, url)
+        for name in set(reported) - set(found):
+            length, consumers = _look_at_reported(client, name, url)
             if length:
                 found[name] = length, consumers
         queues = [TaskQueue(name, *found[name], workers[name], processes[name]) for name in sorted(found)]
@@ -100,9 +100,9 @@ def processes_in(stats: object) -> int:
     return most if isinstance(most, int) else 0
 
 
-def _look_at_told(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
+def _look_at_reported(client: Any, name: str, url: str) -> tuple[int | None, int | None]:
     """As `_look_at`, for a name that may not be a queue's: it may be a key of another type, or an impossible name."""
-    if is_amqp(url) and not 0 < len(name.encode("utf-8", "surrogatepass")) <= LONGEST_NAME:
+    if is_amqp(url) and not 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_QUEUE_NAME:
         return None, None
     try:
         return _look_at(client, name, url)

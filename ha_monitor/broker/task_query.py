@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.address import first_answer
-from ha_monitor.broker.asking import asking
+from ha_monitor.broker.remote_control import remote_control
 from ha_monitor.config.schema import Config
 
 ANSWER_TIMEOUT = 2.0
@@ -48,7 +48,7 @@ def query_tasks(config: Config, task_ids: Sequence[str], ask_settings: Sequence[
 
 
 def _ask_at(url: str, config: Config, task_ids: Sequence[str], ask_settings: Sequence[str]) -> WorkerAnswers:
-    with asking(url, config.broker) as (client, control):
+    with remote_control(url, config.broker) as (client, control):
 
         def inspect(**destination: Any) -> Any:
             return control.inspect(timeout=ANSWER_TIMEOUT, connection=client, **destination)

@@ -10,8 +10,8 @@ from ha_monitor.backend.results import ResultBackend
 from ha_monitor.broker.address import is_amqp, urls_of
 from ha_monitor.broker.inspection import (
     BrokerState,
+    broker_state,
     exchange_awaited,
-    look_at,
     reach_redis,
     verify_arguments,
     verify_delivery,
@@ -135,7 +135,7 @@ def version_of(text: str) -> tuple[int, ...]:
 
 
 def _check_amqp(url: str, config: Config) -> Iterator[Finding]:
-    state = look_at(url, config)
+    state = broker_state(url, config)
     yield from _check_peers(config, state)
     known = f"{state.address}: {state.product} {state.version}"
     quorum = state.product == "RabbitMQ" and config.queue.type is QueueType.QUORUM

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from ha_monitor.broker.address import is_amqp, urls_of
-from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import ANSWER_TIMEOUT, silence_of
 from ha_monitor.broker.inspection import prefixes_of_workers
 from ha_monitor.broker.redis_layout import layout_of
+from ha_monitor.broker.remote_control import answering_workers
 from ha_monitor.check.findings import Finding, failed, ok, warning
 from ha_monitor.config.schema import Config
 from ha_monitor.config.urls import address_of

@@ -77,7 +77,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
     from hashlib import blake2b
 
     from ha_monitor.incidents.catalogue import KINDS
-    from ha_monitor.store.incidents import MOST_SILENCES, Silence
+    from ha_monitor.store.incidents import MAX_SILENCES, Silence
 
     kind, names_key, key = options.what.partition("=")
     if kind not in KINDS:
@@ -101,7 +101,7 @@ def _add(options: argparse.Namespace) -> ExitStatus:
         now = reader.queries.now()
         silence_id = blake2b(f"{kind}\0{key}".encode(), digest_size=4).hexdigest()
         if not reader.incidents.silence(Silence(silence_id, kind, key, now + seconds, now, why)):
-            said.row(f"ha-monitor: there are {MOST_SILENCES} silences already; ha-monitor silence --list shows them")
+            said.row(f"ha-monitor: there are {MAX_SILENCES} silences already; ha-monitor silence --list shows them")
             return ExitStatus.FAILURE
     until = local(now + seconds)[:19]
     said.row(f"{as_typed(options.what)} is silenced until {until}; ha-monitor silence --end {silence_id} ends that")

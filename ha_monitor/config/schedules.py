@@ -7,12 +7,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from ha_monitor.schedules.model import LONGEST_TEXT, Definition
+from ha_monitor.schedules.model import MAX_TEXT, Definition
 
 ScheduleName = Annotated[
     str, Meta(pattern=r"^[^\x00-\x1f\x7f]{1,200}\Z", title="a text of up to 200 characters, none a control character")
 ]
-_Text = Annotated[str, Meta(max_length=LONGEST_TEXT)]
+_Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 _Duration = float | _Text
 """Seconds, or a text such as `10m`."""
 

@@ -26,7 +26,7 @@ MAX_EVENTS = 25_000
 SAMPLE = 500
 MAX_REJECTED = 20
 """Maximum rejections per batch whose reason and sample are kept; all are counted."""
-MOST_SEARCHED = 4_000_000
+MAX_SEARCHED = 4_000_000
 """Characters of a message that may be searched closely for secrets; a character counts once for each search. A message
 from Celery with 24 failures and their tracebacks has some hundred thousand.
 """
@@ -52,7 +52,7 @@ class Message(NamedTuple):
         return self.content_type in JSON and self.content_encoding.lower() in _UTF_8 and not self.compression
 
     @property
-    def most_bytes(self) -> int:
+    def max_bytes(self) -> int:
         """An upper bound of the body's size after decompression, in bytes."""
         return MAX_BODY if self.compression else len(self.body)
 
@@ -107,7 +107,7 @@ class Decoder:
         for message in messages:
             batch.message_count += 1
             batch.byte_count += len(message.body)
-            effort.left = MOST_SEARCHED
+            effort.left = MAX_SEARCHED
             try:
                 body = self._body(message, batch)
                 if type(body) is not list:
@@ -139,7 +139,7 @@ class Decoder:
 
     def reconciled(self, event: dict[str, Any]) -> Fact:
         """The fact for a task's end whose event never arrived, built from an event made to replace the missing one."""
-        self._facts.effort.left = MOST_SEARCHED
+        self._facts.effort.left = MAX_SEARCHED
         return self._facts.task_fact(event, event["type"], "reconciled")
 
     def sample_of(self, message: Message) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 _WRAPPER = "ExceptionWithTraceback("
 """Celery 5.7 sends the text of billiard's wrapper if the process of a task was killed, exited, or was stopped at the
 hard time limit."""
-_MOST = 10_000
+_MAX_LENGTH = 10_000
 """Maximum characters of a message: more than is kept later."""
 _FRAME = re.compile(r"\n[ ]++File ")
 _LAST_LINE = re.compile(r"\n(?![ ])(?P<path>[\w.<>]++)(?>(?:: (?P<message>[\s\S]*+))?)")
@@ -24,7 +24,7 @@ def unwrapped(exception: Any, traceback: Any) -> Any:
     line = _LAST_LINE.search(traceback.rstrip(), frame)
     if line is None:
         return exception
-    name, message = line["path"].rpartition(".")[2], (line["message"] or "")[:_MOST]
+    name, message = line["path"].rpartition(".")[2], (line["message"] or "")[:_MAX_LENGTH]
     if message.startswith(f"{name}("):
         return message  # for billiard's exceptions, `str` already has this form
     return f"{name}({message!r})" if message else f"{name}()"

@@ -20,7 +20,7 @@ from ha_monitor.events.exceptions import unwrapped
 from ha_monitor.events.fingerprint import fingerprint_of
 from ha_monitor.events.histogram import bucket_of
 from ha_monitor.events.model import Event
-from ha_monitor.events.redact import Redactor, few
+from ha_monitor.events.redact import Redactor, first_values
 from ha_monitor.events.task_id import MAX_ID, text_of_id
 from ha_monitor.events.types import CELERY_FIELDS, TASK_CODES, EmissionPolicy, custom_type
 
@@ -220,7 +220,7 @@ class FactBuilder:
 
     def _custom_data(self, data: dict[str, Any]) -> Any:
         """The redacted fields of a custom event; the beginning of their JSON text if they are too long for a line."""
-        redacted = self._redactor.value(few(data, MAX_DATA_VALUES))
+        redacted = self._redactor.value(first_values(data, MAX_DATA_VALUES))
         text = self._json(redacted)
         return redacted if len(text) <= MAX_DATA else text[: MAX_DATA + 1].decode("utf-8", "ignore")
 

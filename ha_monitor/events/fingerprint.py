@@ -80,8 +80,8 @@ def fingerprint_of(exception: str, traceback: str | None, *, of_retry: bool = Fa
     parts = list(_parts(traceback)) if traceback else []
     if (retry := _RETRY.match(exception)) is not None:
         exception = exception[retry.end() :]
-    told = parts[-1].error_class if parts and not of_retry else ""
-    error_class = told or _class_in(exception) or UNKNOWN_CLASS
+    raised = parts[-1].error_class if parts and not of_retry else ""
+    error_class = raised or _class_in(exception) or UNKNOWN_CLASS
     place = _place(traceback, parts) if traceback else ""
     return Fingerprint(error_class[:MAX_CLASS], place[:MAX_PLACE] or steady(exception)[:MAX_PLACE])
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import frexp
 
-SHORTEST = 1000
+MIN_DURATION = 1000
 """In µs; bucket 0 holds shorter durations."""
 STEPS = (2**-0.75, 2**-0.5, 2**-0.25)
 """The bounds between the buckets of an octave, which is taken as 0.5 to 1."""
@@ -18,9 +18,9 @@ LAST_BUCKET = 107
 def bucket_of(seconds: float) -> int:
     """The bucket of a duration; `store/lua/statistics.lua` computes the same."""
     duration = int(seconds * 1_000_000 + 0.5)
-    if duration < SHORTEST:
+    if duration < MIN_DURATION:
         return 0
-    part, octave = frexp(duration / SHORTEST)
+    part, octave = frexp(duration / MIN_DURATION)
     low, middle, high = STEPS
     step = (0 if part < low else 1) if part < middle else (2 if part < high else 3)
     return min(LAST_BUCKET, 4 * octave - 3 + step)
@@ -28,7 +28,7 @@ def bucket_of(seconds: float) -> int:
 
 def lower_bound(bucket: int) -> float:
     """The shortest duration of a bucket, in seconds."""
-    return float(SHORTEST * 2 ** ((bucket - 1) / 4) / 1e6) if bucket else 0.0
+    return float(MIN_DURATION * 2 ** ((bucket - 1) / 4) / 1e6) if bucket else 0.0
 
 
 def quantile(counts: Mapping[int, int], share: float) -> float | None:

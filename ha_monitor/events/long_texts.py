@@ -11,9 +11,9 @@ import re
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.facts import BadEvent
 
-MOST_HEAD = 16 * 1024
+MAX_HEAD = 16 * 1024
 """Bytes kept from the beginning of a long text: more than a line shows of an exception."""
-MOST_TAIL = 48 * 1024
+MAX_TAIL = 48 * 1024
 """Bytes kept from its end: more than a line shows of a traceback. With both limits, the exceptions and tracebacks of
 the 24 events that Celery sends at once fit into a body.
 """
@@ -22,7 +22,7 @@ _MARK = b"\\u2026\\n"
 _WHOLE = re.compile(rb"(?>(?:[^\\]++|\\u(?![dD][89abAB][0-9a-fA-F]{2}\Z)[0-9a-fA-F]{4}|\\[^u])*)")
 """Matches text up to an incomplete escape, or up to the first half of a surrogate pair at the end."""
 _LINE_END = re.compile(rb"(?<=[^\\])(?>(?:\\\\)*)\\n")
-_PIECE = MOST_HEAD + MOST_TAIL - 1
+_PIECE = MAX_HEAD + MAX_TAIL - 1
 
 
 class TextTruncator:
@@ -90,12 +90,12 @@ class TextTruncator:
     def _take(self, data: bytes) -> None:
         """Take a piece of a text."""
         if self._tail is not None:
-            self._tail = (self._tail + data)[-MOST_TAIL:]
+            self._tail = (self._tail + data)[-MAX_TAIL:]
             return
         self._head += data
-        if len(self._head) > MOST_HEAD + MOST_TAIL:
-            self._tail = bytes(self._head[-MOST_TAIL:])
-            del self._head[MOST_HEAD:]
+        if len(self._head) > MAX_HEAD + MAX_TAIL:
+            self._tail = bytes(self._head[-MAX_TAIL:])
+            del self._head[MAX_HEAD:]
 
     def _end_text(self) -> None:
         self._in_text = False

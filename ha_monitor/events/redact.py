@@ -15,7 +15,7 @@ from ha_monitor.text.values import Effort
 
 _MAX_DEPTH = 8
 """Levels of the values of a custom event that are kept."""
-_MOST_HIDDEN = 8
+_SEARCH_FACTOR = 8
 """How many times longer than the kept text the searched text may be: redaction shortens secrets."""
 
 
@@ -35,9 +35,9 @@ class Redactor:
         text = value if isinstance(value, str) else str(value)
         limit = max_length or self._max_length
         # A text of megabytes is not searched to the end, since only its beginning is kept.
-        whole, text = len(text), text[: limit * _MOST_HIDDEN]
+        whole, text = len(text), text[: limit * _SEARCH_FACTOR]
         text = self._secrets.hide(text, self.effort)
-        if whole <= limit * _MOST_HIDDEN and len(text) <= limit:
+        if whole <= limit * _SEARCH_FACTOR and len(text) <= limit:
             return text
         return text[: limit - 1] + "…"
 
@@ -67,11 +67,11 @@ class Redactor:
         return value
 
 
-def few(value: Any, most: int) -> Any:
-    """A copy of a JSON value that keeps the first `most` values, in their order. The others, and values nested deeper
-    than `_DEEPEST_KEPT`, are left out.
+def first_values(value: Any, limit: int) -> Any:
+    """A copy of a JSON value that keeps the first `limit` values, in their order. The others, and values nested deeper
+    than `_MAX_DEPTH`, are left out.
     """
-    left = most
+    left = limit
 
     def kept(value: Any, depth: int) -> Any:
         nonlocal left

@@ -9,7 +9,7 @@ from uuid import UUID
 
 MAX_ID = 255
 """Maximum characters of an id."""
-LONGEST_ID = 4096
+MAX_HASHED_ID = 4096
 """Maximum characters of an id that is still shortened to `MAX_ID`. Such an id is complete even in a body whose long
 texts are truncated."""
 _KOMBU_OBJECT = frozenset({"__type__", "__value__"})
@@ -27,7 +27,7 @@ def text_of_id(value: Any) -> str | None:
         value = _plain(value["__type__"], value["__value__"])
     if type(value) is int or (type(value) is float and math.isfinite(value)):
         value = repr(value)
-    if type(value) is not str or not 0 < len(value) <= LONGEST_ID:
+    if type(value) is not str or not 0 < len(value) <= MAX_HASHED_ID:
         return None
     if len(value) <= MAX_ID:
         return value

@@ -234,7 +234,7 @@ def _name_of(who: Mapping[str, Any]) -> str:
 
 
 def _queues(queries: Queries) -> list[QueueFacts]:
-    names = [one.name for one in queries.known_queues() if one.is_told]
+    names = [one.name for one in queries.known_queues() if one.has_producers]
     whole: dict[str, QueueFacts] = {}
     for name, wait in zip(names, queries.queue_waits(names), strict=True):
         base = base_of(name)

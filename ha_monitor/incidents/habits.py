@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from ha_monitor.incidents.runs import run_of
-from ha_monitor.schedules.learned import LEAST_WATCHED, Habit, followed, forgotten, schedule_in, warns_for
+from ha_monitor.schedules.learned import MIN_WATCHED_PERIOD, Habit, followed, forgotten, schedule_in, warns_for
 from ha_monitor.schedules.model import Definition, Judgement, Run, ScheduleState, Source
 from ha_monitor.store.queries import Queries
 from ha_monitor.store.schedules import ScheduleChanges
@@ -20,7 +20,7 @@ TASKS_PER_NAME = 60
 """Newest tasks of a name that are looked at: a task whose schedule can be learned runs less often between two looks."""
 FIRST_TASKS = 5
 """How many of these are read first; if one of them is known, the others are not read."""
-MIN_AVERAGE_INTERVAL = LEAST_WATCHED / 2
+MIN_AVERAGE_INTERVAL = MIN_WATCHED_PERIOD / 2
 """Average seconds between runs; tasks that run more often are not read."""
 
 

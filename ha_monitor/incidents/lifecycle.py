@@ -19,7 +19,7 @@ from ha_monitor.incidents.catalogue import FLAP_WINDOW, KINDS, RESOLVED_TTL, UNN
 from ha_monitor.incidents.lost_workers import merge_lost_workers
 from ha_monitor.incidents.rules import RuleResults
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, IncidentChanges, Phase, Severity
+from ha_monitor.store.incidents import BEFORE, MAX_INCIDENTS, Incident, IncidentChanges, Phase, Severity
 
 NO_INCIDENTS: Mapping[tuple[str, str], Incident] = {}
 OPENED, RESOLVED = "incident-opened", "incident-resolved"
@@ -167,13 +167,13 @@ def _as_seen(one: Incident, sighting: Sighting, now: float) -> Incident:
 
 
 def _limited(after: Sequence[Incident], new: Sequence[Incident], unnotified: Collection[str]) -> list[Incident]:
-    """At most `MOST_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before others, and
+    """At most `MAX_INCIDENTS`. Resolved ones are dropped first: those whose end all channels know before others, and
     the oldest first. Then new ones are dropped, starting with those that page nobody.
     """
     lasting = [one for one in after if one.is_open]
     over = sorted((one for one in after if not one.is_open), key=lambda one: (one.id not in unnotified, -one.changed))
     by_severity = sorted(new, key=lambda one: (one.severity is not Severity.PAGE, one.kind, one.key))
-    return [*lasting, *by_severity, *over][:MOST_INCIDENTS]
+    return [*lasting, *by_severity, *over][:MAX_INCIDENTS]
 
 
 def _with_causes(after: Sequence[Incident], found: Mapping[tuple[str, str], Sighting]) -> list[Incident]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ha_monitor.schedules.arguments import arguments_told
+from ha_monitor.schedules.arguments import arguments_of_event
 from ha_monitor.schedules.model import Run
 from ha_monitor.store.queries import KeptTask
 
@@ -23,5 +23,5 @@ def run_of(task: KeptTask, orphaned: frozenset[str] = frozenset()) -> Run:
         is_child=record.parent_id is not None,
         is_orphaned=record.task_id in orphaned,
         queue=record.queue,
-        arguments=arguments_told(record.args, record.kwargs),
+        arguments=arguments_of_event(record.args, record.kwargs),
     )

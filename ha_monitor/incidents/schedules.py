@@ -16,19 +16,19 @@ from ha_monitor.incidents.runs import run_of
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import (
-    MOST_SCHEDULES,
+    MAX_SCHEDULES,
     Definition,
+    Evidence,
     Judged,
     Judgement,
-    Look,
     Run,
     Runs,
     Source,
 )
 from ha_monitor.schedules.sources import merged
-from ha_monitor.store.queries import MOST_NAMES, Queries
+from ha_monitor.store.queries import MAX_NAMES, Queries
 from ha_monitor.store.schedules import (
-    MOST_GAPS,
+    MAX_GAPS,
     Coverage,
     KeptSchedules,
     KnownSource,
@@ -142,7 +142,7 @@ class ScheduleGatherer:
             return None, changes
         self._cover(now - view.merged_ago - MARGIN, now - view.listened_for, now)
         defined = list(merged(*(one.definitions for one in known.values()), view.own))
-        definitions = [*defined, *self._habits.schedules(defined)][:MOST_SCHEDULES]
+        definitions = [*defined, *self._habits.schedules(defined)][:MAX_SCHEDULES]
         runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
         definitions = [one for one in definitions if one.task in runs]
         coverage = self._coverage
@@ -151,7 +151,7 @@ class ScheduleGatherer:
         if went_back_at:
             gaps.append((went_back_at - ROLLBACK_WINDOW, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
-        judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
+        judged = judge(definitions, histories, runs, Evidence(now, coverage.until, coverage.since, gaps))
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,
@@ -169,7 +169,7 @@ class ScheduleGatherer:
         return [Habit(one.task, now, now) for one in gone if one.source is not Source.LEARNED and one.task]
 
     def _read(self, kept: KeptSchedules) -> None:
-        judgements = kept.judgements()[:MOST_SCHEDULES]
+        judgements = kept.judgements()[:MAX_SCHEDULES]
         self._habits.read(kept.habits())
         occurrences = kept.occurrences([one.definition.name for one in judgements])
         self._kept = {
@@ -194,7 +194,7 @@ class ScheduleGatherer:
         gaps = [(first, last) for first, last in before.gaps if last <= now]
         if since > until:
             gaps.append((until, since))
-        self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MOST_GAPS:]))
+        self._coverage = Coverage(before.since, max(until, certain_until), tuple(gaps[-MAX_GAPS:]))
 
     def _runs(self, queries: Queries, names: Sequence[str], orphaned: frozenset[str], now: float) -> dict[str, Runs]:
         """The newest tasks of each name, without the names that remain to be read."""
@@ -222,7 +222,7 @@ class ScheduleGatherer:
                 continue
             complete_since = _complete_since(newest, now)
             if not newest.ids:
-                is_full = len(queries.names()) >= MOST_NAMES if is_full is None else is_full
+                is_full = len(queries.names()) >= MAX_NAMES if is_full is None else is_full
                 complete_since = now if is_full else complete_since
             found[name] = Runs([run for one in newest.ids if (run := newest.runs.get(one)) is not None], complete_since)
         return found

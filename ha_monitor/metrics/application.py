@@ -12,14 +12,14 @@ from ha_monitor.http.passwords import WINDOW, PasswordResult, Passwords
 from ha_monitor.metrics.health import Answer, Health
 from ha_monitor.metrics.scrapes import Scrapes
 
-MOST_SCRAPERS = MAX_CONNECTIONS // 2
+MAX_SCRAPERS = MAX_CONNECTIONS // 2
 """Clients that may wait for a scrape at once. They keep their slots meanwhile; the other slots are for probes."""
 INDEX = """ha-monitor, an instance's HTTP server
 /metrics   for Prometheus
 /readyz    200 while it consumes, the store answers, and no batch is stuck; /health is the same
 /livez     200 while its loop makes progress
 """
-LONGEST_NAME = 200
+MAX_CLIENT_NAME = 200
 """Characters of a client's name that are kept, at most."""
 
 
@@ -79,10 +79,10 @@ class Application:
         return text(HTTPStatus.UNAUTHORIZED, "user name and password required\n", challenge)
 
     async def _metrics(self, request: Request, client: Client) -> Reply:
-        if self._scrapers >= MOST_SCRAPERS:
+        if self._scrapers >= MAX_SCRAPERS:
             self._refused(Refusal.CROWDED)
             return text(HTTPStatus.SERVICE_UNAVAILABLE, "too many scrapes at once\n", ("Retry-After", "1"))
-        self._scraped(f"{client.address} {request.headers.get('user-agent', '')}"[:LONGEST_NAME])
+        self._scraped(f"{client.address} {request.headers.get('user-agent', '')}"[:MAX_CLIENT_NAME])
         self._scrapers += 1
         try:
             with client.waiting():

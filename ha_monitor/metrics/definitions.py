@@ -39,7 +39,7 @@ NODE_ID = "node_id"
 WORKER = ("hostname", "worker")
 """The part of a nodename after the @, and the nodename; `metrics.worker_labels` may leave out the second or both."""
 TASK = ("name", *WORKER, "queue_name")
-OF_A_NAME = ("name", "queue_name")
+NAME_LABELS = ("name", "queue_name")
 UNKNOWN = "unknown"
 OVERFLOW = "overflow"
 
@@ -54,13 +54,13 @@ RUNTIME = Metric(
     "celery_task_runtime",
     Kind.HISTOGRAM,
     "Run time of successful runs in seconds, as reported by the worker",
-    OF_A_NAME,
+    NAME_LABELS,
 )
 QUEUE_WAIT = Metric(
     "celery_task_queue_wait_time",
     Kind.HISTOGRAM,
     "Seconds from sending (without task-sent: receiving), or from the eta if that is later, to the start of the run",
-    OF_A_NAME,
+    NAME_LABELS,
 )
 LOST = Metric(
     "ha_monitor_events_lost_total",

@@ -22,11 +22,11 @@ from ha_monitor.metrics.series import TASKS, Exemplar, Group, Key, Series
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.record import queue_time_of
 
-LONGEST_ID = 121
+MAX_ID = 121
 """Characters: OpenMetrics allows 128 for the names and values of an exemplar's labels, and the name takes 7."""
-MOST_EXEMPLARS = 5_000
+MAX_EXEMPLARS = 5_000
 """Exemplars that are kept; beyond that, the one that was renewed longest ago is deleted."""
-MOST_NOTED = 16
+MAX_RUNS = 16
 """Runs that are taken from each group of announcements: enough for a busy instance to renew all exemplars."""
 
 
@@ -49,7 +49,7 @@ class Exemplars:
         self._bounds = sorted(settings.buckets)
         self._kept: dict[tuple[Group, Key], None] = {}
         """The least recently renewed one comes first."""
-        self._early: deque[Place] = deque(maxlen=MOST_NOTED)
+        self._early: deque[Place] = deque(maxlen=MAX_RUNS)
         """Announced before their series were known, since counts are read once a tick."""
         self.wanted = False
         """Whether any client has asked for OpenMetrics; otherwise none are taken."""
@@ -81,7 +81,7 @@ class Exemplars:
             self._kept.pop((group, key), None)
             self._kept[group, key] = None
             changed[group] = None
-        while len(self._kept) > MOST_EXEMPLARS:
+        while len(self._kept) > MAX_EXEMPLARS:
             group, key = next(iter(self._kept))
             del self._kept[group, key]
             group.exemplars.pop(key, None)
@@ -108,7 +108,7 @@ def _places(item: OutboxItem) -> Iterator[Place]:
 
 
 FAILED = "task-failed"
-_ID = re.compile(rf"""[^"\\]{{1,{LONGEST_ID}}}+""")
+_ID = re.compile(rf"""[^"\\]{{1,{MAX_ID}}}+""")
 """Not every parser of OpenMetrics knows escapes in exemplars."""
 _CLASS = re.compile(r"([A-Za-z0-9_.]++)\(")
 """As in `counting.lua`."""
@@ -117,7 +117,7 @@ _NOTED_TYPES = frozenset(kind for kind, code in TASK_CODES.items() if code in (C
 
 def _chosen(items: Sequence[OutboxItem]) -> Iterator[OutboxItem]:
     """All failures, and some of the runs. Items taken over from another instance were counted there."""
-    left = MOST_NOTED
+    left = MAX_RUNS
     for item in items:
         kind = item.entry.event.type
         if item.entry.kind != 0 or item.recovered:

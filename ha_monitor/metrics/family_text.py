@@ -7,10 +7,10 @@ from functools import lru_cache
 
 from ha_monitor.config.schema import WorkerLabels
 from ha_monitor.metrics.definitions import NODE_ID, QUEUE_WAIT, RUNTIME, Metric
-from ha_monitor.metrics.series import OF_A_LABEL, RETIRED, Exemplar, Group
+from ha_monitor.metrics.series import RETIRED, SINGLE_LABEL_KINDS, Exemplar, Group
 
 HISTOGRAMS = {"r": RUNTIME, "w": QUEUE_WAIT}
-MOST_VALUES = 4_096
+MAX_CACHED_VALUES = 4_096
 """Label values whose texts are cached."""
 
 
@@ -22,14 +22,14 @@ class LabelTexts:
         self._worker_histograms = worker_histograms
         self._node_id = f'{NODE_ID}="{escaped(node_id)}"'
         # Many groups share few names, queues and workers.
-        self._value = lru_cache(MOST_VALUES)(escaped)
-        self._worker = lru_cache(MOST_VALUES)(self._worker_text)
+        self._value = lru_cache(MAX_CACHED_VALUES)(escaped)
+        self._worker = lru_cache(MAX_CACHED_VALUES)(self._worker_text)
 
     def of(self, group: Group) -> str:
         """The labels of a group in alphabetical order, each followed by a comma."""
         if group.kind == "z":
             return f'name="{escaped(group.labels[0])}",{self._node_id},'
-        if group.kind in OF_A_LABEL:
+        if group.kind in SINGLE_LABEL_KINDS:
             hostname, worker = self._worker(group.labels[0])
             return f"{hostname}{self._node_id},{worker}"
         name, nodename, queue = group.labels

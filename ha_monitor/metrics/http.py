@@ -24,9 +24,9 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.metrics.scrapes import Broken, Scrapes, Text
 from ha_monitor.threads import ServiceThread, Threads
 
-AGAIN_AFTER = 5.0
+BIND_RETRY_AFTER = 5.0
 """Seconds between two attempts to bind the address."""
-LAST_WORD = 5.0
+STOP_TIMEOUT = 5.0
 """Seconds that stopping waits, at most."""
 
 
@@ -127,13 +127,13 @@ class HttpServer:
         if self._stop is not None:
             with suppress(RuntimeError):  # it has already ended
                 self._stop()
-            self._thread.join(LAST_WORD)
+            self._thread.join(STOP_TIMEOUT)
         if self._listening is not None:
             self._listening.close()
 
     def _serve(self) -> None:
         while self._listening is None:
-            if self._ended.wait(AGAIN_AFTER):
+            if self._ended.wait(BIND_RETRY_AFTER):
                 return
             with suppress(ConfigurationError):  # such as a name that now resolves to another machine's address
                 self._listening = self._bind()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ha_monitor.clock import Clock
 
-LONGEST_INTERVAL = 120.0
+MAX_INTERVAL = 120.0
 """Seconds: the longest scrape interval to expect."""
-MOST_CLIENTS = 100
+MAX_CLIENTS = 100
 
 
 class LeaderLease:
@@ -41,7 +41,7 @@ class LeaderLease:
         """A client scrapes."""
         now = self._clock.monotonic()
         before = self._scrapes.pop(client, None)
-        if len(self._scrapes) >= MOST_CLIENTS:
+        if len(self._scrapes) >= MAX_CLIENTS:
             self._scrapes.pop(next(iter(self._scrapes)), None)
         self._scrapes[client] = now, None if before is None else now - before[0]
 
@@ -61,5 +61,5 @@ class LeaderLease:
     def interval(self) -> float:
         """The longest interval between two scrapes of one client, as far as is known."""
         now = self._clock.monotonic()
-        intervals = [gap for at, gap in list(self._scrapes.values()) if gap is not None and now - at < LONGEST_INTERVAL]
-        return min(LONGEST_INTERVAL, max(intervals, default=LONGEST_INTERVAL))
+        intervals = [gap for at, gap in list(self._scrapes.values()) if gap is not None and now - at < MAX_INTERVAL]
+        return min(MAX_INTERVAL, max(intervals, default=MAX_INTERVAL))

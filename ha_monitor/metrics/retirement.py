@@ -16,9 +16,9 @@ from ha_monitor.store.counts import SEPARATOR, SINGLE
 
 GONE_AFTER = 3600.0
 """Seconds without any count or sign of life of a worker after which its series end."""
-EVERY = 600.0
+RETIRE_EVERY = 600.0
 """Seconds between two sums."""
-MOST_MOVES = 20_000
+MAX_MOVES = 20_000
 """Counts that are moved at a time; the rest is left for the next time."""
 _SEPARATOR = SEPARATOR.encode()
 
@@ -37,7 +37,7 @@ def label_at(seconds: float) -> str:
 
     :param seconds: the time, since the epoch.
     """
-    return f"{RETIRED}{datetime.fromtimestamp(seconds // EVERY * EVERY, UTC):%Y-%m-%dT%H:%MZ}"
+    return f"{RETIRED}{datetime.fromtimestamp(seconds // RETIRE_EVERY * RETIRE_EVERY, UTC):%Y-%m-%dT%H:%MZ}"
 
 
 def plan(series: Series, heard: Collection[str], label: str, now: float) -> Plan:
@@ -51,7 +51,7 @@ def plan(series: Series, heard: Collection[str], label: str, now: float) -> Plan
     gone = gone_workers(series, heard, now)
     for group in series.all():
         worker = group.labels[1] if len(group.labels) == 3 else group.labels[0]
-        if group.kind == "z" or worker not in gone or len(found.moves) >= MOST_MOVES:
+        if group.kind == "z" or worker not in gone or len(found.moves) >= MAX_MOVES:
             continue
         found.moves.extend((field, relabelled(field, label)) for field in group.fields)
         if group.kind == TASKS:

@@ -18,9 +18,9 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import class_and_reason
 from ha_monitor.threads import CallThread, ThreadUnavailable
 
-FRESH = 0.5
+FRESH_FOR = 0.5
 """Seconds for which a page is reused; at least as long as it took to generate."""
-MOST_KEPT = 8
+MAX_CACHED_PAGES = 8
 """Cached pages: two formats, compressed or not, and those of unusual clients."""
 COMPRESSION = 1
 """The text is so repetitive that a higher level hardly makes it shorter, and takes several times as long."""
@@ -85,7 +85,9 @@ def encoded(registry: Collector, encode: Encode, broken: Broken) -> bytes:
     try:
         return encode(registry)
     except Exception:
-        return encode(_Families(whole for one in registry.collect() if (whole := _sound(one, encode, broken))))
+        return encode(
+            _Families(whole for one in registry.collect() if (whole := _without_invalid(one, encode, broken)))
+        )
 
 
 class Scrapes:
@@ -100,8 +102,8 @@ class Scrapes:
         self._thread = thread
         self._clock = clock
         self._broken = broken
-        self._under_way: dict[tuple[str, bool], asyncio.Future[Page]] = {}
-        self._kept: dict[tuple[str, bool], tuple[float, Page]] = {}
+        self._in_progress: dict[tuple[str, bool], asyncio.Future[Page]] = {}
+        self._cached: dict[tuple[str, bool], tuple[float, Page]] = {}
         """Pages, and until when each is fresh."""
         self.made = 0
 
@@ -111,29 +113,29 @@ class Scrapes:
         kind = content_type, gzip_accepted(accept_encoding)
         if (page := self._fresh(kind)) is not None:
             return page
-        under_way = self._under_way.get(kind)
-        if under_way is None:
+        in_progress = self._in_progress.get(kind)
+        if in_progress is None:
             make = partial(self._make, encode, *kind)
-            under_way = self._under_way[kind] = asyncio.wrap_future(self._thread.submit(make))
-            under_way.add_done_callback(lambda _: self._under_way.pop(kind, None))
+            in_progress = self._in_progress[kind] = asyncio.wrap_future(self._thread.submit(make))
+            in_progress.add_done_callback(lambda _: self._in_progress.pop(kind, None))
         try:
-            return await asyncio.shield(under_way)  # a client that gives up must not cancel it for the others
+            return await asyncio.shield(in_progress)  # a client that gives up must not cancel it for the others
         except ThreadUnavailable:
             return self._fresh(kind) or self._make(encode, *kind)
 
     def give_up(self) -> None:
         """Cancel everything, because the server is stopping."""
-        for under_way in list(self._under_way.values()):
-            under_way.cancel()
-        self._under_way.clear()
+        for in_progress in list(self._in_progress.values()):
+            in_progress.cancel()
+        self._in_progress.clear()
 
     def _fresh(self, kind: tuple[str, bool]) -> Page | None:
-        until, page = self._kept.get(kind, (0.0, None))
+        until, page = self._cached.get(kind, (0.0, None))
         return page if self._clock.monotonic() < until else None
 
     def _make(self, encode: Encode, content_type: str, compress: bool) -> Page:
         began = self._clock.monotonic()
-        pieces = [*self._given(began, content_type), encoded(self._registry, encode, self._broken)]
+        pieces = [*self._text_pieces(began, content_type), encoded(self._registry, encode, self._broken)]
         headers: tuple[tuple[str, str], ...] = (("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding"))
         if compress:
             headers = (*headers, ("Content-Encoding", "gzip"))
@@ -141,13 +143,13 @@ class Scrapes:
         page = Page(b"".join(pieces), headers)
         self.made += 1
         ended = self._clock.monotonic()
-        self._kept.pop((content_type, compress), None)
-        if len(self._kept) >= MOST_KEPT:
-            self._kept.pop(next(iter(self._kept)), None)
-        self._kept[content_type, compress] = ended + max(FRESH, ended - began), page
+        self._cached.pop((content_type, compress), None)
+        if len(self._cached) >= MAX_CACHED_PAGES:
+            self._cached.pop(next(iter(self._cached)), None)
+        self._cached[content_type, compress] = ended + max(FRESH_FOR, ended - began), page
         return page
 
-    def _given(self, now: float, content_type: str) -> list[bytes]:
+    def _text_pieces(self, now: float, content_type: str) -> list[bytes]:
         if self._text is None:
             return []
         try:
@@ -178,26 +180,26 @@ def _encoder(accept: str) -> tuple[Encode, str]:
         return choose_encoder("")
 
 
-def _sound(family: Metric, encode: Encode, broken: Broken) -> Metric | None:
+def _without_invalid(family: Metric, encode: Encode, broken: Broken) -> Metric | None:
     """The family without the series that cannot be written; None if none is left."""
-    if _writes(family, encode) is None:
+    if _encoding_error(family, encode) is None:
         return family
     whole = copy(family)
     whole.samples = []
-    if (error := _writes(whole, encode)) is not None:
+    if (error := _encoding_error(whole, encode)) is not None:
         broken(f"{family.name}: {error}")
         return None
     for sample in family.samples:
         one = copy(family)
         one.samples = [sample]
-        if (error := _writes(one, encode)) is None:
+        if (error := _encoding_error(one, encode)) is None:
             whole.samples.append(sample)
         else:
             broken(f"{family.name}: {error}")
     return whole
 
 
-def _writes(family: Metric, encode: Encode) -> str | None:
+def _encoding_error(family: Metric, encode: Encode) -> str | None:
     """Why the family cannot be written; None if it can."""
     try:
         encode(_Families([family]))

@@ -17,7 +17,7 @@ from ha_monitor.store.counts import SEPARATOR, SINGLE, Counts, LabelSet, count_i
 TASKS = "t"
 """The kind of groups that have all counters of a label set; the other kinds are those of `counting.lua`."""
 HISTOGRAM_KINDS = ("r", "w")
-OF_A_LABEL: dict[str, Metric] = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
+SINGLE_LABEL_KINDS: dict[str, Metric] = {"l": LOST, "z": RECONCILED, "s": SKEWED, "S": SKEW}
 SUM = "sum"
 """The key of a histogram's sum, beside its buckets."""
 RETIRED = "retired-"
@@ -26,17 +26,17 @@ such sum a series of its own, so that no rate takes earlier counts for new event
 RESERVED = 0.25
 """The share of `metrics.max_series` that is reserved for label sets without a worker."""
 COUNTERS = len(set(BY_CODE.values()))
-A_LABEL_SET = 2 * COUNTERS
+SAMPLES_PER_LABEL_SET = 2 * COUNTERS
 """Samples of a label set: each counter and its time of creation."""
-AN_EXCEPTION = 2
+SAMPLES_PER_EXCEPTION = 2
 
 
-def most_samples(settings: Metrics) -> int:
+def max_samples(settings: Metrics) -> int:
     """Samples that a new label set adds at most: its name may be new, too, or its worker may have histograms."""
-    return A_LABEL_SET + len(HISTOGRAM_KINDS) * of_a_histogram(settings)
+    return SAMPLES_PER_LABEL_SET + len(HISTOGRAM_KINDS) * samples_per_histogram(settings)
 
 
-def of_a_histogram(settings: Metrics) -> int:
+def samples_per_histogram(settings: Metrics) -> int:
     """Samples of a histogram: its buckets, the one of infinity, sum and count, and its time of creation."""
     return len(set(settings.buckets)) + 4
 
@@ -100,7 +100,7 @@ class Series:
         self._worker_labels = settings.worker_labels
         self._worker_histograms = settings.worker_histograms
         self.limit = settings.max_series
-        self._of_a_histogram = of_a_histogram(settings)
+        self._samples_per_histogram = samples_per_histogram(settings)
         self._lock = threading.Lock()
         self._changed: dict[Group, None] = {}
         self._clear()
@@ -245,10 +245,10 @@ class Series:
 
     def _update(self, changes: Sequence[Any], now: float) -> None:
         flat = iter(changes)
-        for field, told in zip(flat, flat, strict=False):
-            number = told if isinstance(told, int) else count_in(told)
+        for field, value in zip(flat, flat, strict=False):
+            number = value if isinstance(value, int) else count_in(value)
             if number is None:
-                if not told:
+                if not value:
                     self._remove(field)
                 continue
             place = self._places.get(field)
@@ -270,7 +270,7 @@ class Series:
             group.numbers[key] = 0
             if group.kind == TASKS and isinstance(key, str):
                 group.exceptions |= {key}
-                self.samples += AN_EXCEPTION
+                self.samples += SAMPLES_PER_EXCEPTION
         group.numbers[key] += by
         if group.kind == TASKS:
             if group.labels[0] == OVERFLOW:
@@ -298,8 +298,8 @@ class Series:
 
     def _samples_of(self, group: Group) -> int:
         if group.kind == TASKS:
-            return A_LABEL_SET + AN_EXCEPTION * len(group.exceptions)
-        return self._of_a_histogram if group.kind in HISTOGRAM_KINDS else 1
+            return SAMPLES_PER_LABEL_SET + SAMPLES_PER_EXCEPTION * len(group.exceptions)
+        return self._samples_per_histogram if group.kind in HISTOGRAM_KINDS else 1
 
     def _group(self, kind: str, labels: tuple[str, ...], now: float) -> Group:
         group = self.groups.get((kind, labels))
@@ -326,8 +326,8 @@ class Series:
             group.label_sets.add(added.text)
 
     def _of_histogram(self, name: str, worker: str, queue: str) -> tuple[str, str, str]:
-        is_told = self._worker_histograms or worker == OVERFLOW or worker.startswith(RETIRED)
-        return (name, worker if is_told else "", queue)
+        is_labelled = self._worker_histograms or worker == OVERFLOW or worker.startswith(RETIRED)
+        return (name, worker if is_labelled else "", queue)
 
     def worker(self, text: str) -> str:
         """The label by which a worker is told apart, from what an instance has stored, perhaps under other settings."""

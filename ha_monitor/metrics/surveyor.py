@@ -67,8 +67,8 @@ class Surveyor:
             wait = self._config.metrics.survey_interval
             try:
                 known = [*self._telemetry.known_queues(), *self._config.metrics.queues]
-                told = self._telemetry.waited_in
-                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, told)))
+                reported = self._telemetry.waiting_queues
+                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, reported)))
                 works = True
             except BrokerBlocked:
                 pass  # the gate reports the alarm

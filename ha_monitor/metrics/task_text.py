@@ -15,7 +15,7 @@ from ha_monitor.config.schema import Metrics
 from ha_monitor.metrics.definitions import BY_CODE, SKEW, Metric
 from ha_monitor.metrics.exemplars import Exemplars
 from ha_monitor.metrics.family_text import HISTOGRAMS, Family, LabelTexts, escaped, exemplar_text
-from ha_monitor.metrics.series import OF_A_LABEL, SUM, TASKS, Exemplar, Group, Key, Series
+from ha_monitor.metrics.series import SINGLE_LABEL_KINDS, SUM, TASKS, Exemplar, Group, Key, Series
 
 
 class Scraped(Protocol):
@@ -27,7 +27,7 @@ class Scraped(Protocol):
 
 _NONE: frozenset[str] = frozenset()
 
-AGAIN = 0.9
+SEEN_AFTER = 0.9
 """After this multiple of the longest interval between scrapes, every client has seen a new series with 0."""
 
 
@@ -75,7 +75,7 @@ class TextFormat:
         self._labels_of = labels.of
         self._bounds = bounds
         self._usual = {SUM, *bounds}
-        self._bound_texts = {bound: _go(bound) for bound in bounds}
+        self._bound_texts = {bound: _go_float(bound) for bound in bounds}
         self._openmetrics = openmetrics
         codes: dict[Metric, list[int]] = {}
         for code, metric in BY_CODE.items():
@@ -83,13 +83,13 @@ class TextFormat:
         self._counters = {Family(metric, openmetrics=openmetrics): of for metric, of in codes.items()}
         self._failed = [family for family in self._counters if "exception" in family.metric.labels]
         self._without_exception = [(family, of) for family, of in self._counters.items() if family not in self._failed]
-        self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in OF_A_LABEL.items()}
+        self._singles = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in SINGLE_LABEL_KINDS.items()}
         self._histograms = {kind: Family(metric, openmetrics=openmetrics) for kind, metric in HISTOGRAMS.items()}
         self._labels: dict[Group, str] = {}
         self._changed: dict[Group, None] = {}
         self._shown: dict[Group, frozenset[str]] = {}
         """The failures of a group that have series of their own, if there are any."""
-        self._young: dict[tuple[Group, Key | None], float] = {}
+        self._zero_since: dict[tuple[Group, Key | None], float] = {}
         """New groups, and new failures in a group -> when they were first exported."""
 
     def begin(self, groups: Iterable[Group]) -> None:
@@ -106,10 +106,10 @@ class TextFormat:
 
     def pieces(self, now: float, interval: float) -> list[bytes]:
         """:param interval: see `Scraped.interval`."""
-        for place, since in list(self._young.items()):
-            if now - since < AGAIN * interval:
+        for place, since in list(self._zero_since.items()):
+            if now - since < SEEN_AFTER * interval:
                 break
-            del self._young[place]
+            del self._zero_since[place]
             self._changed[place[0]] = None
         changed, self._changed = self._changed, {}
         tasks: list[Group] = []
@@ -117,7 +117,7 @@ class TextFormat:
             if group.is_gone:
                 self._drop(group)
                 continue
-            self._meet(group, now)
+            self._note_new(group, now)
             if group.kind == TASKS:
                 tasks.append(group)
             else:
@@ -130,11 +130,11 @@ class TextFormat:
         if self._labels.pop(group, None) is None:
             return
         for key in (None, *self._shown.pop(group, ())):
-            self._young.pop((group, key), None)
+            self._zero_since.pop((group, key), None)
         for family in (*self._counters, *self._singles.values(), *self._histograms.values()):
             family.drop(group)
 
-    def _meet(self, group: Group, now: float) -> None:
+    def _note_new(self, group: Group, now: float) -> None:
         """Note what is new in a group."""
         exceptions, shown = group.exceptions, self._shown.get(group, _NONE)
         new: Iterable[Key | None] = exceptions - shown
@@ -144,11 +144,11 @@ class TextFormat:
         if exceptions:
             self._shown[group] = shown | exceptions
         if new and not group.is_retired:
-            self._young.update(((group, key), now) for key in new)
+            self._zero_since.update(((group, key), now) for key in new)
 
     def _numbers(self, group: Group) -> dict[Key, int]:
         """The numbers as they are now: the loop may continue counting meanwhile."""
-        return dict.fromkeys(group.numbers, 0) if (group, None) in self._young else group.numbers.copy()
+        return dict.fromkeys(group.numbers, 0) if (group, None) in self._zero_since else group.numbers.copy()
 
     def _write(self, group: Group) -> None:
         labels, numbers = self._labels[group], self._numbers(group)
@@ -186,7 +186,7 @@ class TextFormat:
         exemplars = group.exemplars if self._openmetrics else {}
         lines = []
         for exception in sorted(self._shown[group].intersection(numbers)):
-            value = 0 if (group, exception) in self._young else numbers[exception]
+            value = 0 if (group, exception) in self._zero_since else numbers[exception]
             of_failure = f'exception="{escaped(exception)}",{labels}'
             lines.append(self._counter(family, of_failure, value, created, exemplars.get(exception)))
         return "".join(lines)
@@ -213,7 +213,7 @@ class TextFormat:
     ) -> str:
         bounds, texts = self._bounds, self._bound_texts
         if others := numbers.keys() - self._usual:  # bounds that were configured before
-            texts = texts | {bound: _go(bound) for bound in others if isinstance(bound, float)}
+            texts = texts | {bound: _go_float(bound) for bound in others if isinstance(bound, float)}
             bounds = sorted(texts)
         totals = list(accumulate(numbers.get(bound, 0) for bound in bounds))
         head = f'{family.name}_bucket{{{labels}le="'
@@ -223,11 +223,11 @@ class TextFormat:
                 lines[index] = lines[index][:-1] + exemplar_text(exemplar)
         inner = f"{labels[:-1]}}} "
         lines.append(f"{family.name}_count{{{inner}{totals[-1]}.0\n")
-        lines.append(f"{family.name}_sum{{{inner}{_go(numbers.get(SUM, 0) / 1e6)}\n")
+        lines.append(f"{family.name}_sum{{{inner}{_go_float(numbers.get(SUM, 0) / 1e6)}\n")
         if created:
             lines.append(f"{family.created}{inner}{created}")
         return "".join(lines)
 
 
-def _go(value: float) -> str:
+def _go_float(value: float) -> str:
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]

@@ -73,7 +73,7 @@ class Telemetry:
         """Incidents that are not over, as of this instance's last look at what is wrong."""
         self.schedules: Sequence[Judgement] = ()
         """The schedules as last judged."""
-        self.waited_in: Sequence[str] = ()
+        self.waiting_queues: Sequence[str] = ()
         """Names of the queues in which tasks wait, as producers report, since this instance leads; including queues
         that no worker ever consumed.
         """
@@ -131,7 +131,7 @@ class Telemetry:
         """This instance does not lead."""
         self.lease.give_up()
         self.fleet = self._survey = None
-        self.incidents = self.schedules = self.waited_in = ()
+        self.incidents = self.schedules = self.waiting_queues = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ha_monitor.config.notify import Route
 from ha_monitor.notify.routes import channels_for
-from ha_monitor.store.deliveries import HOUR, Book, Claim, Part, delivery_id
-from ha_monitor.store.incidents import Incident, Phase, Severity, Told
+from ha_monitor.store.deliveries import HOUR, Claim, DeliveryState, Part, delivery_id
+from ha_monitor.store.incidents import Incident, Notified, Phase, Severity
 
 GROUP_WAIT, GROUP_INTERVAL, REPEAT_INTERVAL = 30.0, 300.0, 4 * HOUR
 """Seconds: how long the first incident of a kind waits for others; between two messages about the same kind; after
@@ -71,7 +71,7 @@ def plan(
     incidents: Sequence[Incident],
     routes: Sequence[Route],
     paces: Mapping[str, Pace],
-    deliveries: Book,
+    deliveries: DeliveryState,
     token: int,
     *,
     held: frozenset[str] = frozenset(),
@@ -114,24 +114,26 @@ def plan(
     return made
 
 
-def believed_to_fire(channels: Collection[str], deliveries: Book) -> frozenset[str]:
+def believed_to_fire(channels: Collection[str], deliveries: DeliveryState) -> frozenset[str]:
     """Ids of the incidents that a channel was or is being notified of, and not yet of their end."""
     notified = {
         name
-        for (name, channel), notified in deliveries.told.items()
+        for (name, channel), notified in deliveries.notified.items()
         if channel in channels and notified.phase is Phase.FIRING
     }
     return frozenset(notified.union(part.incident for claim in deliveries.claims for part in claim.parts))
 
 
-def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], deliveries: Book) -> list[str]:
+def _channels_of(
+    incident: Incident, routes: Sequence[Route], paces: Mapping[str, Pace], deliveries: DeliveryState
+) -> list[str]:
     """The channels that an incident is for; if it is resolved, those that were notified of it."""
     if incident.phase is Phase.RESOLVED:
-        return [name for name in paces if (incident.id, name) in deliveries.told]
+        return [name for name in paces if (incident.id, name) in deliveries.notified]
     return channels_for(incident, routes, paces) if incident.phase is Phase.FIRING else []
 
 
-def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], deliveries: Book) -> set[str]:
+def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], deliveries: DeliveryState) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
     :param goes_there: ids of the incidents that are routed to the channel.
@@ -140,7 +142,10 @@ def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str],
         one.id
         for one in firing
         if (one.id in goes_there and not _is_silenced(one, deliveries.now))
-        or ((last_notice := deliveries.told.get((one.id, channel))) is not None and last_notice.phase is Phase.FIRING)
+        or (
+            (last_notice := deliveries.notified.get((one.id, channel))) is not None
+            and last_notice.phase is Phase.FIRING
+        )
     }
 
 
@@ -152,7 +157,7 @@ def _due(
     incident: Incident,
     channel: str,
     pace: Pace,
-    deliveries: Book,
+    deliveries: DeliveryState,
     noted: list[tuple[str, str, float]],
     *,
     hidden: bool,
@@ -163,7 +168,7 @@ def _due(
     :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
         considers an alert resolved if it is not repeated.
     """
-    last_notice = deliveries.told.get((incident.id, channel))
+    last_notice = deliveries.notified.get((incident.id, channel))
     number = last_notice.times + 1 if last_notice else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
@@ -183,7 +188,7 @@ def _due(
     return _Due(group, due, part, due)
 
 
-def _has_grown(incident: Incident, last_notice: Told) -> bool:
+def _has_grown(incident: Incident, last_notice: Notified) -> bool:
     """Whether it has become so much worse since the last message that the channel must know. One more lost worker
     always matters, however many there are.
     """
@@ -192,7 +197,7 @@ def _has_grown(incident: Incident, last_notice: Told) -> bool:
     )
 
 
-def _due_end(incident: Incident, pace: Pace, last_notice: Told | None, now: float) -> _Due | None:
+def _due_end(incident: Incident, pace: Pace, last_notice: Notified | None, now: float) -> _Due | None:
     """The notice that an incident is resolved, for a channel that was notified that it fires."""
     if last_notice is None or not last_notice.times:
         return None
@@ -211,14 +216,14 @@ def _not_ahead(at: float, now: float) -> float:
 
 
 def _in_groups(
-    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], deliveries: Book
+    channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], deliveries: DeliveryState
 ) -> list[list[_Due]]:
     """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
     due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
-        last_notice = deliveries.told.get((one.id, channel))
+        last_notice = deliveries.notified.get((one.id, channel))
         if last_notice is not None and last_notice.times:
             group = (one.severity, one.kind)
             latest[group] = max(latest.get(group, float("-inf")), _not_ahead(last_notice.at, deliveries.now))
@@ -240,7 +245,7 @@ def _message(
     channel: str,
     pace: Pace,
     groups: list[list[_Due]],
-    deliveries: Book,
+    deliveries: DeliveryState,
     token: int,
     *,
     refused: Mapping[Refusal, float],
@@ -264,12 +269,14 @@ def _message(
     return Claim(delivery_id(parts[0], channel), channel, parts, deliveries.now, token, is_digest)
 
 
-def _forgotten(incidents: Sequence[Incident], paces: Mapping[str, Pace], deliveries: Book) -> list[tuple[str, str]]:
+def _forgotten(
+    incidents: Sequence[Incident], paces: Mapping[str, Pace], deliveries: DeliveryState
+) -> list[tuple[str, str]]:
     """Entries whose incident or channel no longer exists, and which are in no message that is being delivered."""
     known = {one.id for one in incidents}
     in_flight = {(part.incident, claim.channel) for claim in deliveries.claims for part in claim.parts}
     return [
         (incident, channel)
-        for incident, channel in deliveries.told
+        for incident, channel in deliveries.notified
         if (incident not in known or channel not in paces) and (incident, channel) not in in_flight
     ]

@@ -116,7 +116,7 @@ def _encode(value: Any) -> bytes:
     return visible_json(_to_json(value))
 
 
-class Witness(Protocol):
+class Observer(Protocol):
     """Is notified of announcements."""
 
     def note(self, items: Sequence[OutboxItem]) -> None:
@@ -134,18 +134,18 @@ class EventLines:
         clock: Clock,
         *,
         render: Callable[[dict[str, Any]], bytes] | None = None,
-        witness: Witness | None = None,
+        observer: Observer | None = None,
     ) -> None:
         """
         :param render: writes lines for people instead of JSON.
-        :param witness: is notified of the items whose lines are written.
+        :param observer: is notified of the items whose lines are written.
         """
         self._output = output
         self._identity = identity
         self._policy = policy
         self._clock = clock
         self._render = render
-        self._witness = witness
+        self._observer = observer
 
     def write(self, items: Sequence[OutboxItem]) -> int:
         """Write the lines of the items, and return their number; an item may have none. Returns and raises as
@@ -158,8 +158,8 @@ class EventLines:
                 text = encode_line(line) if self._render is None else self._render(fields_of(line))
                 lines.append(_indexed(text, line))
         self._output.write(lines)
-        if self._witness is not None:
-            self._witness.note(items)
+        if self._observer is not None:
+            self._observer.note(items)
         return len(lines)
 
 

@@ -19,9 +19,9 @@ from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Recovered
 from ha_monitor.threads import Threads, ThreadUnavailable
 
-AT_ONCE = 500
+CHUNK_SIZE = 500
 """Maximum items whose lines are written together."""
-BREATH = 0.1
+LEASE_CHECK_EVERY = 0.1
 """Seconds between two checks of the lease while a handler runs."""
 
 
@@ -76,7 +76,7 @@ class Announcements:
         """Have a store that went back merge this instance's latest batches again, and announce what was not announced.
         Raises as `announce` does; the next call continues with what is left.
         """
-        while self._store.lacks_work:
+        while self._store.needs_restore:
             self.add(item._replace(recovered=True) for item in self._store.restore())
             self.announce()
             self._upkeep.keep_alive()
@@ -102,9 +102,9 @@ class Announcements:
     def recover(self, recovered: Recovered) -> None:
         """Continue with the content of the outbox after a connection broke."""
         # A Redis that crashed and lost its last second uses sequence numbers again.
-        self._lines_until = min(self._lines_until, recovered.behind)
+        self._lines_until = min(self._lines_until, recovered.next_sequence)
         # The store does not keep these marks; what it is being given again, others may have announced.
-        until = recovered.behind if self._store.lacks_work else self._marked_until
+        until = recovered.next_sequence if self._store.needs_restore else self._marked_until
         self.add(item._replace(recovered=True) if item.sequence < until else item for item in recovered.items)
 
     def forget(self) -> None:
@@ -130,7 +130,7 @@ class Announcements:
             if not self._store.holds_lease() and not self._upkeep.renew_lease():
                 return False
             self._mark_what_is_lost()
-            chunk = list(islice(self._pending, AT_ONCE))
+            chunk = list(islice(self._pending, CHUNK_SIZE))
             behind = chunk[-1].sequence + 1
             unwritten = [item for item in chunk if item.sequence >= self._lines_until]
             self._stats.lines += self.lines.write(unwritten)
@@ -177,7 +177,7 @@ class Announcements:
         """Wait until the handlers have returned. Returns the error if the store became unavailable, or the lease was
         lost, meanwhile.
         """
-        while not self._thread.wait(called, BREATH):
+        while not self._thread.wait(called, LEASE_CHECK_EVERY):
             try:
                 self._upkeep.keep_alive()
             except (LeaseLost, StoreUnavailable) as error:

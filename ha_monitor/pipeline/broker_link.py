@@ -79,8 +79,8 @@ class BrokerLink(Link[str]):
             "the broker",
             "broker",
             "broker-unavailable",
-            first=0.5,
-            longest=10.0,
+            first_backoff=0.5,
+            max_backoff=10.0,
             report=report,
             logger=logger,
             clock=clock,
@@ -94,9 +94,9 @@ class BrokerLink(Link[str]):
         self._broadcast = broadcast
         self._watcher = watcher
         self._peers = peers
-        self._heartbeat = Schedule(clock, HEARTBEAT_EVERY)
-        self._look = Schedule(clock, DEPTH_EVERY)
-        self._compare = Schedule(clock, PEERS_EVERY)
+        self._heartbeat_due = Schedule(clock, HEARTBEAT_EVERY)
+        self._depth_due = Schedule(clock, DEPTH_EVERY)
+        self._peers_due = Schedule(clock, PEERS_EVERY)
         self._delivered_at = float("-inf")
         self._messages = 0
         """The value of `Stats.messages` when the broker had last delivered."""
@@ -121,7 +121,7 @@ class BrokerLink(Link[str]):
         self._health.broker(None)
         self._watermark.connected()
         self._note_delivery(self._clock.monotonic())
-        self._heartbeat.hasten()
+        self._heartbeat_due.hasten()
         gap = round(self._source.gap, 3)
         self._stats.gaps += gap
         if away is not None:
@@ -132,7 +132,7 @@ class BrokerLink(Link[str]):
         self._broadcast.send(self._source.url)
 
     @property
-    def hears(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether the broker answers in time. If it does not, the silence of workers proves nothing about them."""
         return self._source.silence < QUIET_AFTER
 
@@ -148,17 +148,17 @@ class BrokerLink(Link[str]):
                 self.connect()
             return
         # Without redelivery, messages are missed while a connection is broken, so check it at each call.
-        if self._heartbeat.is_due() or not self._source.redelivers:
+        if self._heartbeat_due.is_due() or not self._source.redelivers:
             asked_at = self._clock.monotonic()
-            self._heartbeat.restart()
+            self._heartbeat_due.restart()
             self._source.heartbeat()
             silence = self._source.silence
             self._health.broker(f"has not answered for {silence:.0f} s" if silence >= SILENT_AFTER else None)
             if self._messages != self._stats.messages:
                 self._note_delivery(asked_at)
             # Much may have arrived that is not taken yet, and a question would require reading all of it.
-            if self._look.is_due() and not self._source.is_behind:
-                self._look.restart()
+            if self._depth_due.is_due() and not self._source.is_behind:
+                self._depth_due.restart()
                 self._note_empty(asked_at)
                 self._stats.depth = self._source.depth()
                 self._watermark.answered(asked_at)
@@ -173,7 +173,7 @@ class BrokerLink(Link[str]):
     @property
     def should_check_peers(self) -> bool:
         """Whether `check_peers` is due."""
-        return self.consuming and self._compare.is_due()
+        return self.consuming and self._peers_due.is_due()
 
     def check_peers(self) -> None:
         """Check that all instances consume from the same broker. Asks the store, which answers batches in flight first.
@@ -181,7 +181,7 @@ class BrokerLink(Link[str]):
         :raises BrokerUnavailable: if an older instance consumes elsewhere.
         :raises StoreUnavailable: as `store/api.py` says.
         """
-        self._compare.restart()
+        self._peers_due.restart()
         self._peers.check(self._source.place, older_only=True)
 
     def _note_delivery(self, at: float) -> None:

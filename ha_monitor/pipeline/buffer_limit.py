@@ -24,7 +24,7 @@ class BufferLimit:
 
     def drop(self) -> None:
         """Drop the oldest batches until the buffer is within its limit."""
-        while self._collector and self._collector.holds_too_much:
+        while self._collector and self._collector.is_over_limit:
             dropped = self._collector.take().batch.event_count
             self._stats.dropped += dropped
             self._unreported += dropped

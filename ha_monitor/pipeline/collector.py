@@ -16,16 +16,16 @@ from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.events.decode import Batch, Decoder, Message
 from ha_monitor.events.facts import Fact
 
-MOST_EVENTS = 750
+MAX_CALL_WEIGHT = 750
 """Maximum weight of the events that one call merges. An event of a new worker takes as long as six others."""
-WORKER_EVENT = 6
+WORKER_EVENT_WEIGHT = 6
 """The weight of a worker event."""
 LARGE_GROUP = 100
 """Number of events of one task in a batch beyond which each takes longer: it is searched for among all the events that
 the record has seen."""
-LARGE_GROUP_EVENT = 3
+LARGE_GROUP_WEIGHT = 3
 """The weight of such an event."""
-MOST_BYTES = 1024 * 1024
+MAX_CALL_BYTES = 1024 * 1024
 """Maximum bytes per call; a single event may have more."""
 RECEIVE_AT_ONCE = 100
 """Maximum messages taken between two checks of the batch's size; fewer if the batch has room for fewer events."""
@@ -35,9 +35,9 @@ to be split.
 """
 DECODE_BYTES = 256 * 1024
 """Maximum bytes of these messages, unless a single one has more."""
-MOST_KEPT = 100_000
+MAX_BUFFERED_EVENTS = 100_000
 """Maximum events buffered while the store is unavailable, if the broker does not redeliver."""
-MOST_KEPT_BYTES = 64 * 1024 * 1024
+MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 """Maximum bytes of their messages."""
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -65,7 +65,7 @@ class Collector:
         self.decoder = decoder
         self._settings = settings
         self._clock = clock
-        self.most_events = settings.events
+        self.max_events = settings.events
         """Number of events that closes a batch; less than in the settings if one call of the store merges fewer."""
         self._received: deque[Message] = deque()
         self._before_received: Mark | None = None
@@ -95,18 +95,18 @@ class Collector:
         """Whether a batch is being filled."""
         return bool(self._open.message_count)
 
-    def gets_no_more(self, under_way: int) -> bool:
+    def is_prefetch_reached(self, in_flight: int) -> bool:
         """Whether the prefetch is reached, so that the broker sends no more before something is acknowledged.
 
-        :param under_way: number of messages in batches that were taken and not acknowledged yet.
+        :param in_flight: number of messages in batches that were taken and not acknowledged yet.
         """
         limit = self._source.prefetch_limit
-        return limit is not None and under_way + self._open.message_count + len(self._received) >= limit
+        return limit is not None and in_flight + self._open.message_count + len(self._received) >= limit
 
     @property
-    def holds_too_much(self) -> bool:
+    def is_over_limit(self) -> bool:
         """Whether the buffer is over its limit, for a broker that does not redeliver."""
-        return self.event_count > MOST_KEPT or self.byte_count > MOST_KEPT_BYTES
+        return self.event_count > MAX_BUFFERED_EVENTS or self.byte_count > MAX_BUFFERED_BYTES
 
     def reconcile(self, event: dict[str, Any]) -> Fact:
         """The fact for an event that never arrived, built with the current settings."""
@@ -219,54 +219,54 @@ class Collector:
         self._closed_events = self._closed_bytes = 0
 
     def _is_full(self) -> bool:
-        return self._open.event_count >= self.most_events or self._open.byte_count >= MOST_BYTES
+        return self._open.event_count >= self.max_events or self._open.byte_count >= MAX_CALL_BYTES
 
     def _receive(self, wait: float) -> bool:
         """Receive messages. Returns whether there were any. Redelivered messages become closed batches at once, after
         the open batch."""
         mark = self._before_received = self._source.mark()
-        most = max(1, min(RECEIVE_AT_ONCE, self.most_events - self._open.event_count))
+        most = max(1, min(RECEIVE_AT_ONCE, self.max_events - self._open.event_count))
         messages = self._source.receive(most, wait)
         if messages and messages[0].redelivered:
             self._close_with(mark)
             again = deque(messages)
             while again:
-                some = _some_of(again, RECEIVE_AT_ONCE)
+                some = _take_some(again, RECEIVE_AT_ONCE)
                 self._closed.append(Collected(Batch(), None if again else self._once(self._source.mark()), some))
         else:
             self._received.extend(messages)
         return bool(messages)
 
     def _decode(self) -> None:
-        self.decoder.decode(_some_of(self._received, DECODE_AT_ONCE), self._open)
+        self.decoder.decode(_take_some(self._received, DECODE_AT_ONCE), self._open)
 
 
-def _some_of(received: deque[Message], most: int) -> list[Message]:
+def _take_some(received: deque[Message], most: int) -> list[Message]:
     """Take at most `most` messages, fewer if they are large, but at least one if there is any."""
     messages: list[Message] = []
     size = 0
     while received and len(messages) < most:
-        if messages and size + received[0].most_bytes > DECODE_BYTES:
+        if messages and size + received[0].max_bytes > DECODE_BYTES:
             break
         message = received.popleft()
         messages.append(message)
-        size += message.most_bytes
+        size += message.max_bytes
     return messages
 
 
 def batch_parts(batch: Batch) -> list[Batch]:
     """Split a batch into parts of limited size. The last part carries the messages: with it, all of them are merged."""
     longest = max(map(len, batch.tasks.values()), default=0)
-    cost = batch.event_count + (WORKER_EVENT - 1) * len(batch.workers)
-    if longest <= LARGE_GROUP and cost <= MOST_EVENTS and batch.byte_count <= MOST_BYTES:
+    cost = batch.event_count + (WORKER_EVENT_WEIGHT - 1) * len(batch.workers)
+    if longest <= LARGE_GROUP and cost <= MAX_CALL_WEIGHT and batch.byte_count <= MAX_CALL_BYTES:
         return [batch]
     cutter = _Cutter(batch.newest)
     for task_id, facts in batch.tasks.items():
-        cost = 1 if len(facts) <= LARGE_GROUP else LARGE_GROUP_EVENT
+        cost = 1 if len(facts) <= LARGE_GROUP else LARGE_GROUP_WEIGHT
         for fact in facts:
             cutter.part_for(fact, cost).tasks.setdefault(task_id, []).append(fact)
     for fact in batch.workers:
-        cutter.part_for(fact, cost=WORKER_EVENT).workers.append(fact)
+        cutter.part_for(fact, cost=WORKER_EVENT_WEIGHT).workers.append(fact)
     for fact in batch.others:
         cutter.part_for(fact).others.append(fact)
     last = cutter.parts[-1]
@@ -306,7 +306,7 @@ class _Cutter:
         """
         weight = len(_encode(fact))
         part = self.parts[-1]
-        if part.event_count and (self._cost + cost > MOST_EVENTS or self._bytes + weight > MOST_BYTES):
+        if part.event_count and (self._cost + cost > MAX_CALL_WEIGHT or self._bytes + weight > MAX_CALL_BYTES):
             part = self._begin()
         part.event_count += 1
         self._cost += cost

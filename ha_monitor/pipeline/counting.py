@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ha_monitor.clock import Clock
-from ha_monitor.metrics.retirement import EVERY, GONE_AFTER, adopted, label_at, misplaced, plan, sums_before
+from ha_monitor.metrics.retirement import GONE_AFTER, RETIRE_EVERY, adopted, label_at, misplaced, plan, sums_before
 from ha_monitor.metrics.series import Series
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.tables import TableReport, series_tables
@@ -31,7 +31,7 @@ class CountKeeper:
         self, store: Store, telemetry: Telemetry, tables: TableReport, clock: Clock, *, upkeep: Upkeep
     ) -> None:
         self._upkeep = upkeep
-        self._looks = False
+        self._is_looking = False
         self._untaken: list[LabelSets] = []
         """Label sets that ticks returned during a long read."""
         self._store = store
@@ -44,7 +44,7 @@ class CountKeeper:
         """The value of `Store.went_back_at` when the counts were last read. If it has changed since, counts that are
         lower in the store are raised again."""
         self._reread = Schedule(clock, REREAD_EVERY)
-        self._retire = Schedule(clock, EVERY)
+        self._retire = Schedule(clock, RETIRE_EVERY)
         self._retire.restart()
         self._is_misplaced = False
 
@@ -56,13 +56,13 @@ class CountKeeper:
         """
         if label_sets is not None:
             self._untaken.append(label_sets)
-        if self._looks:
+        if self._is_looking:
             return  # called by a tick in the middle of a look
-        self._looks = True
+        self._is_looking = True
         try:
             self._look()
         finally:
-            self._looks = False
+            self._is_looking = False
 
     def _look(self) -> None:
         now = self._clock.monotonic()
@@ -82,14 +82,14 @@ class CountKeeper:
         self._tables.look(series_tables(self._series))
 
     def _read(self, now: float) -> None:
-        between = self._upkeep.keep_alive
-        counts = self._counts.read(between)
+        keep_alive = self._upkeep.keep_alive
+        counts = self._counts.read(keep_alive)
         if self._went_back_at != self._store.went_back_at:
             self._went_back_at = self._store.went_back_at
             if fallen := counts.less_than(self._series.numbers):
-                self._counts.restore(fallen, between)
-                counts = self._counts.read(between)
-        self._counts.tell(self._series.load(counts, now))
+                self._counts.restore(fallen, keep_alive)
+                counts = self._counts.read(keep_alive)
+        self._counts.publish(self._series.load(counts, now))
         self._is_misplaced = True
         self._reread.restart()
 
@@ -102,10 +102,10 @@ class CountKeeper:
 
     def _add_up(self, now: float) -> None:
         """Add up the counts of label sets and instances that are gone. Exported metrics follow once all are moved."""
-        between = self._upkeep.keep_alive
+        keep_alive = self._upkeep.keep_alive
         if self._is_misplaced:
             moves = misplaced(self._series)
-            self._counts.move(moves, between=between)
+            self._counts.move(moves, keep_alive=keep_alive)
             self._is_misplaced = False
             if moves:
                 return
@@ -114,17 +114,17 @@ class CountKeeper:
         if before is None:
             return
         heard = self._counts.heard(GONE_AFTER)
-        between()
+        keep_alive()
         own = plan(self._series, heard, label, now)
         of_others = {}
         if self._telemetry.is_leader():
-            gone = self._counts.gone(EVERY)
-            between()
-            of_others = {name: adopted(self._counts.read_of(name, between).fields(), label) for name in gone}
+            gone = self._counts.gone(RETIRE_EVERY)
+            keep_alive()
+            of_others = {name: adopted(self._counts.read_of(name, keep_alive).fields(), label) for name in gone}
         if own.moves or any(of_others.values()):
             own.moves.extend(before)
         if own.moves or own.forgotten:
-            self._counts.move(own.moves, own.forgotten, between=between)
+            self._counts.move(own.moves, own.forgotten, keep_alive=keep_alive)
             self._series.forget_label_sets(own.forgotten)
         for name, moves in of_others.items():
-            self._counts.move(moves, gone=(name, EVERY), between=between)
+            self._counts.move(moves, gone=(name, RETIRE_EVERY), keep_alive=keep_alive)

@@ -11,7 +11,7 @@ from ha_monitor.store.results import Candidate, OrphanedTask, StuckTask
 BY_WORKER, BY_WORKERS, BY_LOSS, BY_BACKEND = "worker", "workers", "worker-lost", "result-backend"
 """Confirmations: a worker has the task; no worker that answered lists it; its worker is lost; the result backend has no
 result."""
-CLOCKS_APART = 60.0
+MAX_CLOCK_DIFFERENCE = 60.0
 """Seconds by which the clocks of two workers may differ."""
 Evaluation = StuckTask | OrphanedTask | Result | None
 
@@ -43,7 +43,7 @@ def evaluate(
 
 def _is_of_this_run(candidate: Candidate, result: Result) -> bool:
     # Some applications reuse task ids: the result of an earlier task may still be there.
-    return result.time is None or result.time > candidate.since / 1e6 - CLOCKS_APART
+    return result.time is None or result.time > candidate.since / 1e6 - MAX_CLOCK_DIFFERENCE
 
 
 def _without_result(

@@ -15,7 +15,7 @@ from ha_monitor.incidents.schedules import ScheduleView
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.looker import LatestLook, Looked, Looker
+from ha_monitor.pipeline.incident_detector import Detection, IncidentDetector, LatestIncidents
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.schedule import Schedule
@@ -43,7 +43,7 @@ class Watch(Protocol):
         """Age of the fleet's watermark in seconds; None if it is not known."""
 
 
-class Asked(Protocol):
+class ScheduleSources(Protocol):
     """Finds out which schedules exist."""
 
     @property
@@ -51,7 +51,7 @@ class Asked(Protocol):
         """The answer of each source since this instance leads."""
 
 
-class Strangers(Protocol):
+class SharedQueueCheck(Protocol):
     """Looks for other consumers of the event queue."""
 
     @property
@@ -59,7 +59,7 @@ class Strangers(Protocol):
         """What it found; None while that is not known."""
 
 
-class Telling(Protocol):
+class Notifier(Protocol):
     """Delivers messages to the channels."""
 
     @property
@@ -79,12 +79,12 @@ class IncidentsDuty:
         duties: LeaderDuties,
         store: Store,
         *,
-        looker: Looker,
-        latest: LatestLook,
+        detector: IncidentDetector,
+        latest: LatestIncidents,
         watch: Watch,
-        strangers: Strangers,
-        channels: Telling | None,
-        asked: Asked | None,
+        shared_queue: SharedQueueCheck,
+        channels: Notifier | None,
+        schedule_sources: ScheduleSources | None,
         schedules: Sequence[Definition],
         listening: Listening,
         settings: Workers,
@@ -96,18 +96,18 @@ class IncidentsDuty:
         """
         :param latest: receives what was written.
         :param channels: None if no channel is notified of incidents.
-        :param asked: None if schedules are not asked for.
+        :param schedule_sources: None if schedules are not asked for.
         :param schedules: the schedules in the configuration of this program.
         """
-        self._asked = asked
+        self._schedule_sources = schedule_sources
         self._schedules = schedules
         self._stats = stats
         self._duties = duties
         self._store = store
-        self._looker = looker
+        self._detector = detector
         self._latest = latest
         self._watch = watch
-        self._strangers = strangers
+        self._shared_queue = shared_queue
         self._channels = channels
         self._listening = listening
         self._settings = settings
@@ -117,26 +117,26 @@ class IncidentsDuty:
         self._is_outdated = False
         """Whether the look in progress began before the leader changed."""
         self._fails = False
-        self._unwritten: Looked | None = None
+        self._unwritten: Detection | None = None
         """A look whose schedules are stored, and whose incidents must be stored at the next run."""
 
     def start_anew(self) -> None:
         self._unwritten = None
-        self._is_outdated = self._looker.busy
+        self._is_outdated = self._detector.busy
         self._latest.forget()
-        self._looker.start_anew()
+        self._detector.start_anew()
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
         if self._unwritten is not None:
-            looked, self._unwritten = self._unwritten, None
-            return self._write(looked)
-        if self._looker.busy:
+            detection, self._unwritten = self._unwritten, None
+            return self._write(detection)
+        if self._detector.busy:
             return self._take()
         watched = self._watch.watched
         if watched is not None and self._due.is_due():
             self._due.restart()
-            self._looker.ask(self._view(watched))
+            self._detector.ask(self._view(watched))
         return []
 
     def _view(self, watched: Watched) -> LeaderView:
@@ -153,46 +153,46 @@ class IncidentsDuty:
             watched.orphaned,
             self._store.went_back_at,
             [] if self._channels is None else self._channels.failing,
-            event_queue=self._strangers.found,
+            event_queue=self._shared_queue.found,
             believed=() if self._channels is None else self._channels.believed,
             may_judge=merged_ago is not None
             and merged_ago <= MERGED_WITHIN
             and self._listening.has_lasted(self._settings.lost_after),
             schedules=ScheduleView(
                 self._schedules,
-                {} if self._asked is None else self._asked.sources,
+                {} if self._schedule_sources is None else self._schedule_sources.sources,
                 self._watch.merged_ago,
                 self._listening.lasts(),
             ),
         )
 
     def _take(self) -> list[OutboxItem]:
-        looked = self._looker.take()
-        if looked is None:
+        detection = self._detector.take()
+        if detection is None:
             return []
         if self._is_outdated:
             self._is_outdated = False
             return []
-        if looked.problem is not None and not self._fails:
-            self._logger.warning("incidents-not-judged", reason=looked.problem)
-        self._fails = looked.problem is not None
+        if detection.problem is not None and not self._fails:
+            self._logger.warning("incidents-not-judged", reason=detection.problem)
+        self._fails = detection.problem is not None
         if self._fails:
             # Call the store even without changes: it reports and repairs a foreign value in place of the incidents.
-            return self._duties.incidents(looked.changes)
-        self._telemetry.incidents = [one for one in looked.incidents if one.is_open]
-        self._stats.judged = looked.judged_at or self._stats.judged
-        self._telemetry.waited_in = looked.waited_in
-        if looked.judged is not None:
-            self._telemetry.schedules = looked.judged
-        if not looked.schedules.is_empty and self._duties.schedules(looked.schedules):
-            self._looker.written(looked.schedules)
+            return self._duties.incidents(detection.changes)
+        self._telemetry.incidents = [one for one in detection.incidents if one.is_open]
+        self._stats.judged = detection.judged_at or self._stats.judged
+        self._telemetry.waiting_queues = detection.waiting_queues
+        if detection.judged is not None:
+            self._telemetry.schedules = detection.judged
+        if not detection.schedules.is_empty and self._duties.schedules(detection.schedules):
+            self._detector.written(detection.schedules)
             if self._store.is_slow:
-                self._unwritten = looked
+                self._unwritten = detection
                 return []
-        return self._write(looked)
+        return self._write(detection)
 
-    def _write(self, looked: Looked) -> list[OutboxItem]:
-        items = [] if looked.changes.is_empty else self._duties.incidents(looked.changes)
+    def _write(self, detection: Detection) -> list[OutboxItem]:
+        items = [] if detection.changes.is_empty else self._duties.incidents(detection.changes)
         # Notify of nothing that is not stored: another leader would send another message about it.
-        self._latest.written(looked.incidents, has_judged=looked.judged_at is not None)
+        self._latest.written(detection.incidents, has_judged=detection.judged_at is not None)
         return items

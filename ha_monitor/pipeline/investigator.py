@@ -18,9 +18,9 @@ AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
 AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
 
 
-MOST_WITNESSES = 20
+MAX_WORKERS_ASKED = 20
 """Maximum workers that one query asks for their settings: each answers with all the tasks that it knows."""
-MOST_NAMES = 10_000
+MAX_NAMES = 10_000
 """Maximum task names whose acknowledgement setting is kept: as many as have a baseline of their run time."""
 
 
@@ -59,9 +59,9 @@ class Investigator:
         return self._call.busy
 
     @property
-    def alive(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a query is in progress."""
-        return self._call.under_way
+        return self._call.is_running
 
     def ask(self, candidates: Candidates) -> None:
         """Start a query about tasks. Allowed only while it is not busy."""
@@ -78,7 +78,7 @@ class Investigator:
     def _investigate(self, candidates: Candidates, began: float) -> Findings:
         unreadable: list[str] = []
         try:
-            answers = self._workers([one.task_id for one in candidates.tasks], _witnesses(candidates))
+            answers = self._workers([one.task_id for one in candidates.tasks], _workers_to_ask(candidates))
             self._learn(answers.acks_late)
             results = None
             if self._backend is not None:
@@ -100,12 +100,12 @@ class Investigator:
         return Findings(at, answered, evaluations, problem, unreadable)
 
     def _learn(self, acks_late: Mapping[str, bool]) -> None:
-        if len(self._acks_late) > MOST_NAMES:
+        if len(self._acks_late) > MAX_NAMES:
             self._acks_late = {}
         self._acks_late.update(acks_late)
 
 
-def _witnesses(candidates: Candidates) -> list[str]:
+def _workers_to_ask(candidates: Candidates) -> list[str]:
     """The workers to ask how tasks are acknowledged: the candidates' own workers first."""
     own = (one.worker for one in candidates.tasks if one.worker)
-    return list(dict.fromkeys([*own, *candidates.workers]))[:MOST_WITNESSES]
+    return list(dict.fromkeys([*own, *candidates.workers]))[:MAX_WORKERS_ASKED]

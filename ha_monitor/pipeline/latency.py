@@ -5,13 +5,13 @@ from __future__ import annotations
 from ha_monitor.clock import Clock
 from ha_monitor.store.api import SLOW_CALL
 
-MOST = 8
+MAX_IN_FLIGHT = 8
 """Maximum batches in flight. The broker's prefetch usually limits them earlier."""
-FIRST = 2
+INITIAL_IN_FLIGHT = 2
 """Maximum batches in flight before the store's latency is known."""
-NEAR = 0.02
+NEARBY_LATENCY = 0.02
 """Seconds within which a store nearby answers; nothing more is sent before its answer."""
-LONG_WAY = 2 * SLOW_CALL
+MAX_ROUND_TRIP = 2 * SLOW_CALL
 """Seconds after which a single answer shows that each call takes long. A shorter time may be the network's round trip,
 which several calls in flight share."""
 
@@ -27,15 +27,17 @@ class Window:
     def __init__(self, timely: float) -> None:
         """:param timely: seconds within which an answer must come."""
         self._timely = timely
-        self.most = FIRST
+        self.max_in_flight = INITIAL_IN_FLIGHT
 
     def answered(self, after: float) -> None:
         """A batch was answered. :param after: seconds for which the answer certainly was not there."""
-        self.most = min(MOST, self.most + 1) if after <= self._timely else max(1, self.most // 2)
+        self.max_in_flight = (
+            min(MAX_IN_FLIGHT, self.max_in_flight + 1) if after <= self._timely else max(1, self.max_in_flight // 2)
+        )
 
     def start_anew(self) -> None:
         """Start again, since the connection is a new one."""
-        self.most = FIRST
+        self.max_in_flight = INITIAL_IN_FLIGHT
 
 
 class Latency:
@@ -66,16 +68,16 @@ class Latency:
         """Whether the latest batch, or call, took longer than with a store nearby."""
 
     @property
-    def most(self) -> int:
+    def max_in_flight(self) -> int:
         """Maximum batches that may be in flight."""
-        return self._window.most
+        return self._window.max_in_flight
 
     @property
-    def goes_on_meanwhile(self) -> bool:
+    def overlaps_calls(self) -> bool:
         """Whether batches should be in flight while a call waits for its reply."""
         return self.is_far and not self._is_slow_at_each
 
-    def is_first(self, sent_at: float) -> bool:
+    def blocks_calls(self, sent_at: float) -> bool:
         """Whether no other call should be made before the store has answered all batches. The call would wait for them,
         too, while each takes long, or longer than usual. If only the distance is long, several calls take no longer
         than one.
@@ -86,7 +88,7 @@ class Latency:
         if owes_for >= self._timeout:
             return False
         is_slow = self._is_slow_at_each or self._is_unclear
-        return not self.is_far or is_slow or owes_for >= NEAR + 2 * self._waited
+        return not self.is_far or is_slow or owes_for >= NEARBY_LATENCY + 2 * self._waited
 
     def missed(self) -> None:
         """The loop looked for the next answer, and it is not there."""
@@ -99,34 +101,34 @@ class Latency:
         :param asked_at: when the loop began to wait for its answer, by the monotonic clock.
         """
         now = self._clock.monotonic()
-        if now - asked_at >= NEAR:
+        if now - asked_at >= NEARBY_LATENCY:
             self._missed_at = now
         if self._answered:
             self._answered -= 1
             return
         self._waited = max(0.0, self._missed_at - sent_at)
-        self.is_far = self._waited >= NEAR
+        self.is_far = self._waited >= NEARBY_LATENCY
         follows = sent_at < self._answered_at
         self._judge(self._missed_at - (self._answered_at if follows else sent_at), follows=follows)
         self._answered_at = now
         self._window.answered(self._waited)
 
-    def ticked(self, seconds: float, under_way: int) -> None:
+    def ticked(self, seconds: float, in_flight: int) -> None:
         """The store answered a tick, and all batches before it.
 
         :param seconds: how long the tick took.
-        :param under_way: how many batches there were.
+        :param in_flight: how many batches there were.
         """
-        self.called(seconds, under_way)
+        self.called(seconds, in_flight)
         self._judge(seconds / (1 + self._answered), follows=self._answered > 0)
         if self._answered:
             self._window.answered(seconds)
 
-    def called(self, seconds: float, under_way: int) -> None:
+    def called(self, seconds: float, in_flight: int) -> None:
         """As `ticked`, for code that may have made other calls, or none."""
         self._answered = 0
-        if seconds >= NEAR:
-            self._answered, self.is_far = under_way, True
+        if seconds >= NEARBY_LATENCY:
+            self._answered, self.is_far = in_flight, True
 
     def start_anew(self) -> None:
         """Start again: nothing is in flight any longer, and the connection may be a new one."""
@@ -139,6 +141,6 @@ class Latency:
         :param seconds: how long one call took.
         :param follows: whether the call directly followed another one, so that its time excludes the round trip.
         """
-        self._is_unclear = not follows and SLOW_CALL <= seconds < LONG_WAY
+        self._is_unclear = not follows and SLOW_CALL <= seconds < MAX_ROUND_TRIP
         if not self._is_unclear:
             self._is_slow_at_each = seconds >= SLOW_CALL

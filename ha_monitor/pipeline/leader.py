@@ -11,16 +11,16 @@ from ha_monitor.config.schema import Config
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.duty import Duty
+from ha_monitor.pipeline.incident_detector import IncidentDetector, LatestIncidents
 from ha_monitor.pipeline.incidents import IncidentsDuty
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import LatestLook, Looker
 from ha_monitor.pipeline.losses import LossesDuty
 from ha_monitor.pipeline.notifications import NotificationsDuty, recipients_of
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.schedules import SchedulesDuty
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.shared_queue import SharedQueueDuty
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_risks import StoreRisks
-from ha_monitor.pipeline.strangers import StrangersDuty
 from ha_monitor.pipeline.stuck import Reconciler, StuckTaskDuty
 from ha_monitor.pipeline.tables import TableReport
 from ha_monitor.pipeline.turn import Turn
@@ -48,14 +48,14 @@ class Leader:
         investigator: Investigator | None,
         reconciler: Reconciler,
         threads: Threads,
-        looker: Looker | None = None,
-        scout: Scout | None = None,
+        detector: IncidentDetector | None = None,
+        discovery: ScheduleDiscovery | None = None,
     ) -> None:
         """
         :param publishers: knows whether the broker accepts what workers send.
         :param investigator: asks about candidates; None if the detection of stuck tasks is disabled.
-        :param looker: looks for incidents; None to detect no incidents.
-        :param scout: asks for schedules; None not to ask.
+        :param detector: looks for incidents; None to detect no incidents.
+        :param discovery: asks for schedules; None not to ask.
         """
         settings = config.workers
         self._store = record.store
@@ -74,7 +74,7 @@ class Leader:
             tables=TableReport(logger, clock),
             clock=clock,
         )
-        self._strangers = StrangersDuty(
+        self._shared_queue = SharedQueueDuty(
             record.store,
             stats,
             logger,
@@ -86,7 +86,7 @@ class Leader:
             self._watch,
             LossesDuty(record.duties, clock, report=settings.count_losses),
             StoreRisks(record.store, stats, logger, clock),
-            self._strangers,
+            self._shared_queue,
         ]
         self._stuck: StuckTaskDuty | None = None
         if investigator is not None:
@@ -95,7 +95,7 @@ class Leader:
             )
             self._duties.append(self._stuck)
         self._channels: NotificationsDuty | None = None
-        latest = LatestLook()
+        latest = LatestIncidents()
         if config.notify.channels:
             self._channels = NotificationsDuty(
                 latest,
@@ -110,21 +110,21 @@ class Leader:
                 threads=threads,
             )
             self._duties.append(self._channels)
-        asked: SchedulesDuty | None = None
-        if scout is not None:
-            asked = SchedulesDuty(scout, self._watch, logger, clock)
-            self._duties.append(asked)
-        if looker is not None:
+        schedule_sources: SchedulesDuty | None = None
+        if discovery is not None:
+            schedule_sources = SchedulesDuty(discovery, self._watch, logger, clock)
+            self._duties.append(schedule_sources)
+        if detector is not None:
             self._duties.append(
                 IncidentsDuty(
                     record.duties,
                     record.store,
-                    looker=looker,
+                    detector=detector,
                     latest=latest,
                     watch=self._watch,
-                    strangers=self._strangers,
+                    shared_queue=self._shared_queue,
                     channels=self._channels,
-                    asked=asked,
+                    schedule_sources=schedule_sources,
                     schedules=definitions_of(config.schedules),
                     listening=self.listening,
                     settings=settings,
@@ -147,7 +147,7 @@ class Leader:
         :param asked_at: time of the query by the monotonic clock.
         :param consumers: number of its consumers; None if they are not counted.
         """
-        self._strangers.consumers_seen(consumers)
+        self._shared_queue.consumers_seen(consumers)
         if depth:
             return
         self._watch.queue_was_empty(asked_at)

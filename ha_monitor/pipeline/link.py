@@ -17,7 +17,7 @@ from ha_monitor.pipeline.outage import Outage
 from ha_monitor.pipeline.report import Report
 from ha_monitor.threads import CallThread
 
-LOOK = 0.1
+MAX_WAIT = 0.1
 """Maximum seconds to wait for an attempt before the loop starts a new turn."""
 SLOW_AFTER = 5.0
 """Seconds after which an attempt that is still under way is reported."""
@@ -32,8 +32,8 @@ class Link(ABC, Generic[Connected]):
         name: str,
         line: str,
         *,
-        first: float,
-        longest: float,
+        first_backoff: float,
+        max_backoff: float,
         report: Report,
         logger: Logger,
         clock: Clock,
@@ -43,15 +43,15 @@ class Link(ABC, Generic[Connected]):
         :param service: the service's name in the supervisor's status line.
         :param name: the name of its section in the configuration.
         :param line: the name of the log event of an outage.
-        :param first: upper limit of the first pause between two attempts, in seconds.
-        :param longest: upper limit of any pause, in seconds.
+        :param first_backoff: upper limit of the first pause between two attempts, in seconds.
+        :param max_backoff: upper limit of any pause, in seconds.
         :param thread: the thread that connects.
         """
         self._service = service
         self._name = name
         # The first retry is at once. For example, a deleted queue must be declared again at once: until then, events
         # are lost.
-        self._backoff = Backoff(clock, first, longest, at_once=True)
+        self._backoff = Backoff(clock, first_backoff, max_backoff, at_once=True)
         self._outage = Outage(line, logger, clock)
         self._dialing: Dialing[Connected] = Dialing(thread, clock)
         self._is_slow = False
@@ -70,20 +70,20 @@ class Link(ABC, Generic[Connected]):
 
         :raises HaMonitorError: as the subclass says; the caller must pass it to `lost`.
         """
-        if not self._dialing.is_under_way:
+        if not self._dialing.is_busy:
             if self.remaining():
                 return False
             self._is_slow = False
             self._dialing.begin(self._dial)
-        dialed = self._dialing.result(LOOK)
+        dialed = self._dialing.result(MAX_WAIT)
         if dialed is None:
-            self._tell_if_slow()
+            self._report_if_slow()
             return False
         self._open(dialed.use())
         return True
 
-    def _tell_if_slow(self) -> None:
-        if self._is_slow or self._dialing.lasts < SLOW_AFTER:
+    def _report_if_slow(self) -> None:
+        if self._is_slow or self._dialing.duration < SLOW_AFTER:
             return
         self._is_slow = True
         reason = (

@@ -16,25 +16,25 @@ from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Channel, MessageRefused,
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import Pace, Refusal, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.courier import REFUSED_PAUSE, Courier, Outcome
+from ha_monitor.pipeline.channel_sender import REFUSED_BACKOFF, ChannelSender, Outcome
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
-from ha_monitor.store.deliveries import Book, Changes, Claim, Deliveries, Part, Taken, delivery_id
+from ha_monitor.store.deliveries import Changes, Claim, Deliveries, DeliveryState, Part, Taken, delivery_id
 from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.threads import Threads
 
 LOOK_EVERY = 1.0
 """Seconds between two looks at what is due."""
-MADE_AGAIN_AFTER = 1.5 * DELIVERY_TIMEOUT
+CLAIM_TIMEOUT = 1.5 * DELIVERY_TIMEOUT
 """Seconds after which a message claimed by another instance is made again: by then, that instance's attempt has ended.
 """
-FINISHED_WITHIN = DELIVERY_TIMEOUT + 2.0
+STOP_TIMEOUT = DELIVERY_TIMEOUT + 2.0
 """Maximum seconds for which a stop waits for deliveries in progress, and for the store to hear of their outcomes."""
 
 
-class Known(Protocol):
+class StoredIncidents(Protocol):
     """The incidents, as the leader has stored them."""
 
     def incidents(self) -> Sequence[Incident] | None:
@@ -72,7 +72,7 @@ class NotificationsDuty:
 
     def __init__(
         self,
-        incidents: Known,
+        incidents: StoredIncidents,
         deliveries: Deliveries,
         recipients: Mapping[str, Recipient],
         settings: Notify,
@@ -94,9 +94,9 @@ class NotificationsDuty:
         self._logger = logger
         self._clock = clock
         self._due = Schedule(clock, LOOK_EVERY)
-        self._couriers = {name: Courier(one.channel, store, clock, threads) for name, one in recipients.items()}
+        self._senders = {name: ChannelSender(one.channel, store, clock, threads) for name, one in recipients.items()}
         self._paces = {name: one.pace for name, one in recipients.items() if one.pace is not None}
-        self._beats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
+        self._heartbeats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
@@ -106,8 +106,8 @@ class NotificationsDuty:
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
         """Changes to send to the store at the next look."""
-        self._book: Book | None = None
-        """The book as it was last read."""
+        self._state: DeliveryState | None = None
+        """The state of all deliveries as it was last read."""
         self._finish_until: float | None = None
         """At a stop: until when it waits for deliveries in progress, by the monotonic clock."""
 
@@ -117,16 +117,16 @@ class NotificationsDuty:
         refuses a message, although it takes others.
         """
         refusing = {channel for channel, _, _ in self._refused}
-        return [name for name, courier in self._couriers.items() if courier.is_failing or name in refusing]
+        return [name for name, sender in self._senders.items() if sender.is_failing or name in refusing]
 
     @property
     def believed(self) -> frozenset[str] | None:
         """Ids of the incidents that a channel believes to fire; None before the first look of this leader."""
-        return None if self._book is None else believed_to_fire(self._paces, self._book)
+        return None if self._state is None else believed_to_fire(self._paces, self._state)
 
     def start_anew(self) -> None:
         self._due.hasten()
-        self._planned = self._book = None
+        self._planned = self._state = None
 
     def finish(self) -> bool:
         """The instance stops: begin no further message, and wait for those in progress, which the next leader would
@@ -136,52 +136,52 @@ class NotificationsDuty:
         """
         now = self._clock.monotonic()
         if self._finish_until is None:
-            self._finish_until = now + FINISHED_WITHIN
-        is_under_way = self.has_outcome or any(courier.is_delivering for courier in self._couriers.values())
-        return is_under_way and now < self._finish_until
+            self._finish_until = now + STOP_TIMEOUT
+        is_in_flight = self.has_outcome or any(sender.is_delivering for sender in self._senders.values())
+        return is_in_flight and now < self._finish_until
 
     @property
     def has_outcome(self) -> bool:
         """Whether a delivery has ended, and the store does not know its outcome."""
         return bool(self._taken or self._released) or any(
-            courier.is_delivering and courier.has_outcome for courier in self._couriers.values()
+            sender.is_delivering and sender.has_outcome for sender in self._senders.values()
         )
 
     def run(self) -> list[OutboxItem]:
         self._take_outcomes()
         if self._finish_until is not None:
             if self._taken or self._released:
-                self._tell(Changes())
+                self._report(Changes())
         elif self._due.is_due():
             self._due.restart()
-            self._beat()
+            self._send_heartbeats()
             self._look()
         return []
 
     def _look(self) -> None:
         planned, self._planned = self._planned or Changes(), None
-        book = self._tell(planned)
-        if book is None:
+        state = self._report(planned)
+        if state is None:
             return
         incidents = self._incidents.incidents()
         if incidents is None:
             return
         held = self._incidents.unjudged()
         refused = self._still_refused(incidents)
-        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
-        claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
-        nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
-        if claimed or nobodys or made.noted or made.forgotten:
-            changes = Changes(claimed=claimed, released=nobodys, noted=made.noted, forgotten=made.forgotten)
+        made = plan(incidents, self._routes, self._paces, state, self._store.token, held=held, refused=refused)
+        claimed = [claim for claim in made.messages if self._senders[claim.channel].is_free]
+        obsolete = [claim.id for claim in state.claims if claim.channel not in self._paces]
+        if claimed or obsolete or made.noted or made.forgotten:
+            changes = Changes(claimed=claimed, released=obsolete, noted=made.noted, forgotten=made.forgotten)
             if self._store.is_slow:
                 self._planned = changes
                 self._due.hasten()
-            elif (book := self._exchange(changes)) is None:
+            elif (state := self._exchange(changes)) is None:
                 return
         by_id = {one.id: one for one in incidents}
-        for claim in book.claims:
-            if claim.channel in self._paces and self._may_make(claim, book.now):
-                self._make(claim, by_id, book.now)
+        for claim in state.claims:
+            if claim.channel in self._paces and self._may_send(claim, state.now):
+                self._send(claim, by_id, state.now)
 
     def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, float]:
         """What channels refused, with the seconds for which it is not tried again. Forgets what is no longer due."""
@@ -190,29 +190,29 @@ class NotificationsDuty:
             self._refused = {what: pause for what, pause in self._refused.items() if what[1:] in phases}
         return {what: pause.remaining() for what, pause in self._refused.items()}
 
-    def _tell(self, planned: Changes) -> Book | None:
+    def _report(self, planned: Changes) -> DeliveryState | None:
         """Tell the store what became of the messages, and what was planned."""
         released = [*planned.released, *self._released]
-        book = self._exchange(planned._replace(taken=self._taken, released=released))
-        if book is not None:
+        state = self._exchange(planned._replace(taken=self._taken, released=released))
+        if state is not None:
             self._taken, self._released = [], []
-        return book
+        return state
 
-    def _exchange(self, changes: Changes) -> Book | None:
-        book = self._deliveries.exchange(changes)
-        if book is not None:
-            self._book = book
-            self._store_is_ahead = book.now - self._clock.monotonic()
-        return book
+    def _exchange(self, changes: Changes) -> DeliveryState | None:
+        state = self._deliveries.exchange(changes)
+        if state is not None:
+            self._state = state
+            self._store_is_ahead = state.now - self._clock.monotonic()
+        return state
 
-    def _may_make(self, claim: Claim, now: float) -> bool:
-        courier = self._couriers[claim.channel]
-        if courier.is_busy_with(claim) or not courier.is_free:
+    def _may_send(self, claim: Claim, now: float) -> bool:
+        sender = self._senders[claim.channel]
+        if sender.is_busy_with(claim) or not sender.is_free:
             return False
         # A claim time in the future is from before the clock was put back.
-        return claim.token == self._store.token or not 0 <= now - claim.at < MADE_AGAIN_AFTER
+        return claim.token == self._store.token or not 0 <= now - claim.at < CLAIM_TIMEOUT
 
-    def _make(self, claim: Claim, incidents: Mapping[str, Incident], at: float) -> None:
+    def _send(self, claim: Claim, incidents: Mapping[str, Incident], at: float) -> None:
         notices = tuple(
             Notice(delivery_id(part, claim.channel), part.phase, incidents[part.incident], part.at)
             for part in claim.parts
@@ -222,21 +222,21 @@ class NotificationsDuty:
             self._released.append(claim.id)
             return
         message = Message(claim.id, self._node_id, notices, at, self._base_url, claim.is_digest)
-        self._couriers[claim.channel].send(message, claim)
+        self._senders[claim.channel].send(message, claim)
 
-    def _beat(self) -> None:
+    def _send_heartbeats(self) -> None:
         """Send the heartbeats that are due: all is well, since only an instance that consumes leads."""
-        for name, schedule in self._beats.items():
-            if schedule.is_due() and self._couriers[name].is_free:
+        for name, schedule in self._heartbeats.items():
+            if schedule.is_due() and self._senders[name].is_free:
                 schedule.restart()
-                self._couriers[name].send(Message("heartbeat", self._node_id, (), self._clock.time()), None)
+                self._senders[name].send(Message("heartbeat", self._node_id, (), self._clock.time()), None)
 
     def _take_outcomes(self) -> None:
-        for name, courier in self._couriers.items():
-            outcome = courier.take()
+        for name, sender in self._senders.items():
+            outcome = sender.take()
             if outcome is not None:
                 self._note(name, outcome)
-            if trouble := courier.news(outcome):
+            if trouble := sender.new_trouble(outcome):
                 self._logger.warning("notification-failed", channel=name, reason=trouble)
 
     def _note(self, name: str, outcome: Outcome) -> None:
@@ -247,7 +247,7 @@ class NotificationsDuty:
                 self._released.append(outcome.claim.id)
             if outcome.claim is not None and isinstance(outcome.error, MessageRefused):
                 for part in outcome.claim.parts:
-                    pause = self._refused[name, part.incident, part.phase] = Schedule(self._clock, REFUSED_PAUSE)
+                    pause = self._refused[name, part.incident, part.phase] = Schedule(self._clock, REFUSED_BACKOFF)
                     pause.restart()
             return
         self._stats.notifications += 1
@@ -256,10 +256,10 @@ class NotificationsDuty:
         for part in outcome.claim.parts:
             self._refused.pop((name, part.incident, part.phase), None)
         self._taken.append(Taken(outcome.claim, self._clock.monotonic() + self._store_is_ahead))
-        if news := _news(outcome.claim.parts):
+        if news := _new_incidents(outcome.claim.parts):
             self._logger.info("notification-sent", channel=name, id=outcome.claim.id, incidents=news)
 
 
-def _news(parts: Sequence[Part]) -> int:
+def _new_incidents(parts: Sequence[Part]) -> int:
     """The number of incidents about which a message says something that the channel did not know."""
     return sum(1 for part in parts if part.number == 1 or part.phase is Phase.RESOLVED)

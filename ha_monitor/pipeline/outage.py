@@ -9,9 +9,9 @@ from ha_monitor.pipeline.backoff import FailureStreak
 from ha_monitor.schedule import Schedule
 
 FIRST_PAUSE = 5.0
-LONGEST_PAUSE = 300.0
+MAX_PAUSE = 300.0
 """Seconds between two lines; each pause is twice as long as the one before."""
-MOST_REASONS = 10
+MAX_REASONS = 10
 """Maximum new reasons that are logged at once."""
 
 
@@ -45,7 +45,7 @@ class Outage:
         :param retry_in: seconds until the next attempt.
         """
         is_due = self._count()
-        is_news = reason not in self._reasons and len(self._reasons) < MOST_REASONS
+        is_news = reason not in self._reasons and len(self._reasons) < MAX_REASONS
         if not is_due and not is_news:
             return
         self._reasons.add(reason)
@@ -73,7 +73,7 @@ class Outage:
         is_due = self._line.is_due()
         if is_due:
             self._line.restart(self._pause)
-            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+            self._pause = min(2 * self._pause, MAX_PAUSE)
         return is_due
 
     def over(self) -> dict[str, float] | None:

@@ -17,11 +17,11 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerUnavailable
 from ha_monitor.incidents.listeners import Listener, different_brokers_text
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.namesakes import Namesakes
+from ha_monitor.pipeline.duplicate_names import DuplicateNames
 from ha_monitor.pipeline.stats import CONSUMING, Stats
 from ha_monitor.store.api import Store
 
-APART_FOR = 30.0
+REPORT_AFTER = 30.0
 """Seconds for which two instances must be found at different brokers before that is reported: each is known only as of
 its latest tick, and the ticks are not simultaneous."""
 
@@ -30,10 +30,10 @@ class Peers:
     """Compares the broker of this instance with the brokers of the others."""
 
     def __init__(
-        self, store: Store, stats: Stats, node_id: str, logger: Logger, clock: Clock, *, namesakes: Namesakes
+        self, store: Store, stats: Stats, node_id: str, logger: Logger, clock: Clock, *, duplicate_names: DuplicateNames
     ) -> None:
-        """:param namesakes: receives the instances that registered earlier."""
-        self._namesakes = namesakes
+        """:param duplicate_names: receives the instances that registered earlier."""
+        self._duplicate_names = duplicate_names
         self._store = store
         self._stats = stats
         self._node_id = node_id
@@ -41,7 +41,7 @@ class Peers:
         self._clock = clock
         self._apart: dict[tuple[str, str], float] = {}
         """Pair of greetings of two instances at different brokers → since when that is known."""
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def check(self, place: str, *, older_only: bool = False) -> None:
         """Compare this instance with the other instances that consume.
@@ -60,7 +60,7 @@ class Peers:
         older: list[Mapping[str, Any]] = []
         peers = self._store.peers()
         if older_only:
-            self._namesakes.look(peer for peer in peers if peer.token < self._store.token)
+            self._duplicate_names.look(peer for peer in peers if peer.token < self._store.token)
         if not place:
             return
         for peer in peers:
@@ -84,9 +84,9 @@ class Peers:
         listeners = [(Listener.of(stats), stats) for stats in older]
         apart = {(own.greeting, one.greeting): stats for one, stats in listeners if own.is_at_other_broker(one)}
         self._apart = {pair: self._apart.get(pair, now) for pair in apart}
-        self._told &= apart.keys()
+        self._reported &= apart.keys()
         for pair, stats in apart.items():
-            if now - self._apart[pair] >= APART_FOR and pair not in self._told:
-                self._told.add(pair)
+            if now - self._apart[pair] >= REPORT_AFTER and pair not in self._reported:
+                self._reported.add(pair)
                 reason = different_brokers_text(self._stats.broker, str(stats.get("broker")), self._node_id)
                 self._logger.error("brokers-differ", reason=reason)

@@ -8,7 +8,7 @@
              └─ consume     collect a batch ─► merge ─► announce ─► acknowledge
 
 While Redis merges one batch, the next is collected; several are in flight if Redis is too far away to answer soon
-(`handed_over.py`). Errors decide what happens next (see `errors.py`): each is caught in `cycle`, and leaves a state
+(`in_flight.py`). Errors decide what happens next (see `errors.py`): each is caught in `cycle`, and leaves a state
 from which the next cycle continues.
 """
 
@@ -25,19 +25,19 @@ from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink
 from ha_monitor.pipeline.buffer_limit import BufferLimit
 from ha_monitor.pipeline.collector import Collector
-from ha_monitor.pipeline.handed_over import HandedOver, Pause
+from ha_monitor.pipeline.duplicate_names import DuplicateNames
+from ha_monitor.pipeline.in_flight import BatchesInFlight, Pause
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.leader import Leader
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.merging import Merging
-from ha_monitor.pipeline.namesakes import Namesakes
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.redeliveries import Redeliveries
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.reloadable import Program, Reloadable
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.report import Report
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.store_link import StoreLink
 from ha_monitor.pipeline.ticker import Ticker
@@ -71,11 +71,11 @@ class Pipeline:
         program: Program,
         broadcast: Broadcast,
         investigator: Investigator | None,
-        looker: Looker | None,
-        scout: Scout | None = None,
+        detector: IncidentDetector | None,
+        discovery: ScheduleDiscovery | None = None,
         threads: Threads,
     ) -> None:
-        """:param investigator:, :param looker: and :param scout: as for `Leader`."""
+        """:param investigator:, :param detector: and :param discovery: as for `Leader`."""
         self._config = config
         self._source = source
         self._store = store = record.store
@@ -97,13 +97,13 @@ class Pipeline:
             publishers=broadcast,
             investigator=investigator,
             reconciler=self._collector,
-            looker=looker,
-            scout=scout,
+            detector=detector,
+            discovery=discovery,
             threads=threads,
         )
         self._watermark = Watermark(clock, source.prefetch_limit, max_requeue_delay(config.broker.heartbeat))
         timely = config.store.tick_every
-        self._handed = HandedOver(
+        self._in_flight = BatchesInFlight(
             store,
             *(collector, stats, rejections, timely),
             timeout=config.store.timeout,
@@ -127,7 +127,7 @@ class Pipeline:
             threads=threads,
             lease=config.store.lease,
         )
-        namesakes = Namesakes(identity, config.store.lease, logger, clock)
+        duplicate_names = DuplicateNames(identity, config.store.lease, logger, clock)
         self._broker = BrokerLink(
             source,
             queue=config.queue_name,
@@ -139,12 +139,12 @@ class Pipeline:
             clock=clock,
             broadcast=broadcast,
             watcher=self._leader,
-            peers=Peers(store, stats, config.node_id, logger, clock, namesakes=namesakes),
+            peers=Peers(store, stats, config.node_id, logger, clock, duplicate_names=duplicate_names),
             threads=threads,
         )
         next_tick = Schedule(clock, timely)
         self._merging = Merging(
-            self._handed,
+            self._in_flight,
             collector,
             Redeliveries(record.attempts, identity, stats, logger, clock),
             self._announcements,
@@ -163,7 +163,7 @@ class Pipeline:
             broker=self._broker,
             leader=self._leader,
             announcements=self._announcements,
-            handed=self._handed,
+            in_flight=self._in_flight,
             merging=self._merging,
             upkeep=self,
             watermark=self._watermark,
@@ -213,7 +213,7 @@ class Pipeline:
             if not self._store.connected and not self._connect_store():
                 self._wait_for_store()
                 return
-            if self._store.lacks_work:
+            if self._store.needs_restore:
                 self._merging.finish()
                 self._announcements.restore()
             if not self._tick_if_due():
@@ -245,7 +245,7 @@ class Pipeline:
 
     def _check_peers(self) -> None:
         if self._broker.should_check_peers and self._may_call():
-            with self._handed.answering():
+            with self._in_flight.answering():
                 self._broker.check_peers()
 
     def _may_call(self) -> bool:
@@ -257,12 +257,12 @@ class Pipeline:
             return  # the connection was lost in an earlier step
         full = bool(self._collector)  # then there is no need to collect more
         if not full:
-            full = self._handed.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
-            if self._broker.hears:
+            full = self._in_flight.collect(min(IDLE_WAIT, self._ticker.due.remaining()))
+            if self._broker.is_answering:
                 self._leader.listening.listened()
-        was_idle = not (self._handed or self._collector or self._collector.is_open)
+        was_idle = not (self._in_flight or self._collector or self._collector.is_open)
         self._merging.finish_answered()
-        while self._collector and not self._handed.is_full:
+        while self._collector and not self._in_flight.is_full:
             self._merging.send_next()
             if full and not self._collector:
                 return  # more messages are available: collect them while Redis merges
@@ -274,11 +274,11 @@ class Pipeline:
             return
         if (paused_at := self._collector.paused_at) is not None:
             self.stats.nothing_received(self._clock.time())
-            self._handed.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
-        if self._handed:
+            self._in_flight.pause(Pause(min(paused_at, self._source.received_until), self._source.arrivals))
+        if self._in_flight:
             return  # Redis is far away: new messages need not wait for its answer
         self._merging.announce()
-        if was_idle or not self._handed.is_far:
+        if was_idle or not self._in_flight.is_far:
             self._store.flush()  # otherwise the next batch reports it, without another answer to wait for
 
     def acknowledge(self, mark: Mark | None) -> None:
@@ -298,7 +298,7 @@ class Pipeline:
             return True
         if not self._may_call():
             return False
-        is_far = self._handed.is_far
+        is_far = self._in_flight.is_far
         self.renew_lease()
         self._merging.announce()
         if not (is_far or self._turn.is_long):
@@ -308,8 +308,8 @@ class Pipeline:
     def keep_alive(self) -> None:
         """Slow work must cost neither the lease nor the broker's heartbeats."""
         self._turn.begin()
-        self._merging.take_in_answered()
-        if not self._handed.is_first:  # otherwise, batches in flight come first; callers repeat this call meanwhile
+        self._merging.receive_answered()
+        if not self._in_flight.blocks_calls:  # otherwise, batches in flight come first; callers repeat this meanwhile
             if self._ticker.due.is_due():
                 self.renew_lease()
             else:
@@ -321,7 +321,7 @@ class Pipeline:
 
     def renew_lease(self) -> bool:
         """Tick, whether due or not. What was merged earlier is announced before what the tick brings."""
-        if self._handed.is_first and not self._stopping:
+        if self._in_flight.blocks_calls and not self._stopping:
             self._ticker.due.hasten()
             return False
         self._ticker.tick()
@@ -353,7 +353,7 @@ class Pipeline:
 
     def _repeat_batches(self) -> None:
         """Have batches that may not be merged merged again. None of their messages was acknowledged."""
-        self._handed.give_up()
+        self._in_flight.give_up()
         if self._source.redelivers:
             self._broker.requeue()
             self._health.batch_requeued()
@@ -384,10 +384,10 @@ class Pipeline:
                 if finish:
                     if not self._source.redelivers:
                         self._source.close()  # so that only what it already holds must be merged
-                    self._merging.finish_closed(and_stop=True)
+                    self._merging.finish_closed(is_stopping=True)
                     if self._rejections.samples:
                         self.renew_lease()  # the last tick, so that the samples reach the store
-                self._merging.take_in()
+                self._merging.receive_all()
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))

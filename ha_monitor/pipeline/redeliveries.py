@@ -28,7 +28,7 @@ from ha_monitor.store.api import Attempts
 
 ALONE_AFTER = 3
 """Failed attempts after which a message is merged alone."""
-GIVE_UP_AFTER = 30
+SET_ASIDE_AFTER = 30
 """Failed attempts, nearly all of them alone, after which a message is set aside."""
 
 
@@ -72,8 +72,8 @@ class Redeliveries:
             others_merge = True
         for name, message in alone:
             # A failed attempt is no evidence against a message unless another message could be merged before it.
-            (before,) = self._attempts.begin([name], GIVE_UP_AFTER if others_merge else ALONE_AFTER)
-            if before >= GIVE_UP_AFTER and others_merge:
+            (before,) = self._attempts.begin([name], SET_ASIDE_AFTER if others_merge else ALONE_AFTER)
+            if before >= SET_ASIDE_AFTER and others_merge:
                 self._set_aside(name, message, before, decoder)
                 continue
             yield from _decoded([message], decoder)
@@ -81,7 +81,7 @@ class Redeliveries:
             others_merge = True
 
     def _set_aside(self, name: str, message: Message, attempts: int, decoder: Decoder) -> None:
-        told = {
+        report = {
             "time": iso_time(self._clock.time()),
             "instance": self._identity.instance,
             "host": self._identity.host,
@@ -92,7 +92,7 @@ class Redeliveries:
             "compression": message.compression,
             "sample": decoder.sample_of(message),
         }
-        self._attempts.set_aside(name, msgspec.json.encode(told))
+        self._attempts.set_aside(name, msgspec.json.encode(report))
         self._stats.set_aside += 1
         self._logger.error("message-set-aside", attempts=attempts, size=len(message.body))
 

@@ -13,7 +13,7 @@ from ha_monitor.text.visible import visible_json
 
 WARN_EVERY = 10.0
 """Minimum seconds between two warnings."""
-SAMPLES = 20
+MAX_SAMPLES = 20
 """Maximum samples kept between two ticks."""
 
 
@@ -39,7 +39,7 @@ class Rejections:
         self._unreported += count
         for rejection in rejected:
             self._last = rejection
-            if len(self.samples) < SAMPLES:
+            if len(self.samples) < MAX_SAMPLES:
                 sample = {
                     "time": iso_time(self._clock.time()),
                     "instance": self._identity.instance,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.scout import Answer, Scout
+from ha_monitor.pipeline.schedule_discovery import Answer, ScheduleDiscovery
 from ha_monitor.schedule import Schedule
 from ha_monitor.schedules.model import Source
 from ha_monitor.store.outbox import OutboxItem
@@ -18,13 +18,13 @@ from ha_monitor.store.schedules import KnownSource
 
 ASK_EVERY = 600.0
 """Seconds between two inquiries."""
-AGAIN_AFTER = 60.0
+RETRY_AFTER = 60.0
 """Seconds until the next inquiry if a source did not answer."""
 SETTLED_AFTER = 5.0
 """Seconds to wait before a new or restarted worker is asked: others may start at the same time."""
-MOST_ASKED = 20
+MAX_WORKERS_ASKED = 20
 """Maximum workers to ask: each answers with all its settings."""
-THERE = ("online", "late")
+PRESENT_STATES = ("online", "late")
 
 
 class Watch(Protocol):
@@ -38,15 +38,15 @@ class Watch(Protocol):
 class SchedulesDuty:
     """Advances one step at each `run`. Never waits for an answer."""
 
-    def __init__(self, scout: Scout, watch: Watch, logger: Logger, clock: Clock) -> None:
-        self._scout = scout
+    def __init__(self, discovery: ScheduleDiscovery, watch: Watch, logger: Logger, clock: Clock) -> None:
+        self._discovery = discovery
         self._watch = watch
         self._logger = logger
         self._clock = clock
         self._due = Schedule(clock, ASK_EVERY)
         self._is_outdated = False
         """Whether the inquiry in progress began before the leader changed."""
-        self._there: frozenset[tuple[str, float | None]] = frozenset()
+        self._present: frozenset[tuple[str, float | None]] = frozenset()
         """The workers that were there at the previous look, and since when, by their own reports: a worker that was
         restarted under the same name may have other settings."""
         self._asked: Sequence[str] = ()
@@ -55,30 +55,30 @@ class SchedulesDuty:
         """The answer of each source since this instance leads."""
 
     def start_anew(self) -> None:
-        self._is_outdated = self._scout.busy
-        self._there = frozenset()
+        self._is_outdated = self._discovery.busy
+        self._present = frozenset()
         self.sources = {}
         self._due.hasten()
 
     def run(self) -> list[OutboxItem]:
-        if self._scout.busy:
+        if self._discovery.busy:
             self._take()
             return []
         watched = self._watch.watched
         if watched is None:
             return []
-        there = frozenset((one.name, one.came) for one in watched.workers if one.state in THERE)
-        if there - self._there:
+        present = frozenset((one.name, one.came) for one in watched.workers if one.state in PRESENT_STATES)
+        if present - self._present:
             self._due.hasten(SETTLED_AFTER)
-        self._there = there
-        if self._due.is_due() and (there or self._scout.asks_redbeat):
+        self._present = present
+        if self._due.is_due() and (present or self._discovery.asks_redbeat):
             self._due.restart()
-            self._asked = some_of_each(frozenset(name for name, _ in there))
-            self._scout.ask(self._asked)
+            self._asked = workers_to_ask(frozenset(name for name, _ in present))
+            self._discovery.ask(self._asked)
         return []
 
     def _take(self) -> None:
-        answers = self._scout.take()
+        answers = self._discovery.take()
         if answers is None:
             return
         if self._is_outdated:
@@ -88,7 +88,7 @@ class SchedulesDuty:
         found = {source: self._known(source, one) for source, one in answers.items() if not one.is_held_up}
         self.sources = {**self.sources, **found}
         if any(one.problem for one in found.values()) or len(found) < len(answers):
-            self._due.hasten(AGAIN_AFTER)
+            self._due.hasten(RETRY_AFTER)
 
     def _known(self, source: Source, answer: Answer) -> KnownSource:
         problem = answer.problem
@@ -108,7 +108,7 @@ def _nobody_answered(asked: int) -> str:
     return f"none of the {asked} workers asked for their settings answered"
 
 
-def some_of_each(workers: frozenset[str]) -> list[str]:
+def workers_to_ask(workers: frozenset[str]) -> list[str]:
     """The workers to ask: for each name before the @, the first worker, then the second, until there are enough. They
     are the same each time, so that another worker's answer is not taken for a change.
     """
@@ -116,4 +116,4 @@ def some_of_each(workers: frozenset[str]) -> list[str]:
     for worker in sorted(workers):
         by_name.setdefault(worker.partition("@")[0], []).append(worker)
     turns = [(number, worker) for some in by_name.values() for number, worker in enumerate(some)]
-    return [worker for _, worker in sorted(turns)[:MOST_ASKED]]
+    return [worker for _, worker in sorted(turns)[:MAX_WORKERS_ASKED]]

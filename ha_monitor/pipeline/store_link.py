@@ -22,7 +22,7 @@ from ha_monitor.version import __version__
 
 REFUSED_FOR = STABLE_AFTER
 """Seconds without a refusal after which Redis counts as working again."""
-LONGEST_PAUSE = 5.0
+MAX_BACKOFF = 5.0
 """Maximum seconds between two attempts to connect or to register."""
 WARN_EVERY = 10.0
 """Minimum seconds between two warnings about writes that Redis refused while the call itself succeeded."""
@@ -50,10 +50,10 @@ class StoreLink(Link[None]):
             "Redis",
             "store",
             "store-unavailable",
-            first=0.2,
+            first_backoff=0.2,
             # After an outage, the first instance to reconnect takes over the outboxes of those that are not back within
             # a lease. So all must reconnect within that time.
-            longest=min(LONGEST_PAUSE, lease / 2),
+            max_backoff=min(MAX_BACKOFF, lease / 2),
             report=report,
             logger=logger,
             clock=clock,
@@ -72,7 +72,7 @@ class StoreLink(Link[None]):
         }
         """What `status` shows about this instance."""
         # If the lease is lost again soon after registering, registering again at once does not help.
-        self._lease_backoff = Backoff(clock, first=0.2, cap=LONGEST_PAUSE, at_once=True)
+        self._lease_backoff = Backoff(clock, first=0.2, cap=MAX_BACKOFF, at_once=True)
         self._refused_at: float | None = None
         self._warning = Schedule(clock, WARN_EVERY)
         self.registered = False
@@ -99,7 +99,7 @@ class StoreLink(Link[None]):
             self._lease_backoff.succeeded()
             self.registered = True
             self._announcements.start_anew()
-        self._tell_of_rollback()
+        self._report_rollback()
         self._stats.store_connects += 1
         self._health.store(None)
         # A Redis that refuses calls still accepts connections, so a connection does not end the outage.
@@ -118,7 +118,7 @@ class StoreLink(Link[None]):
         :param trouble: the writes that Redis refused; empty if none.
         :raises StoreRefused: if a key that is needed to keep announcements has a foreign value.
         """
-        self._tell_of_rollback()
+        self._report_rollback()
         now = self._clock.monotonic()
         if trouble:
             self._health.store_refused(f"Redis refused: {trouble}", now + REFUSED_FOR)
@@ -131,7 +131,7 @@ class StoreLink(Link[None]):
             self._refused_at = None
             self._is_back()
 
-    def _tell_of_rollback(self) -> None:
+    def _report_rollback(self) -> None:
         found = self._store.take_rollback()
         if found is None:
             return

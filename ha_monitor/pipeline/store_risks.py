@@ -28,7 +28,7 @@ class StoreRisks:
         self._stats = stats
         self._logger = logger
         self._due = Schedule(clock, LOOK_EVERY)
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._dropped: int | None = None
 
     def start_anew(self) -> None:
@@ -41,9 +41,9 @@ class StoreRisks:
         self._due.restart()
         info = self._store.info()
         for risk in info.risks:
-            if risk not in self._told:
+            if risk not in self._reported:
                 self._logger.warning("store-at-risk", reason=risk)
-        self._told = set(info.risks)
+        self._reported = set(info.risks)
         self._compare(info.dropped)
         return []
 

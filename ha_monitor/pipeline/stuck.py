@@ -19,12 +19,12 @@ ROUND_EVERY = 5.0
 CONFIRM_TIMEOUT = 60.0
 """Seconds after which unconfirmed results are dropped; the tasks are then found again."""
 
-LONGEST_ANSWER = 120.0
+SLOW_AFTER = 120.0
 """Seconds after which an unanswered query is logged: a library may wait forever."""
 LEARN_EVERY = 300.0
 """Seconds between two questions for the settings of tasks while there are no candidates: the worker that could answer
 may be the next one to be lost."""
-TELL_EVERY = 3600.0
+REPORT_EVERY = 3600.0
 """Seconds between two lines about results that cannot be read: their tasks come up repeatedly."""
 EMPTY_WITHIN = 15.0
 """Seconds for which the event queue counts as empty after a query found it empty; it is queried every few seconds."""
@@ -67,12 +67,12 @@ class StuckTaskDuty:
         self._logger = logger
         self._clock = clock
         self._round = Schedule(clock, ROUND_EVERY)
-        self._answer = Schedule(clock, LONGEST_ANSWER)
+        self._answer = Schedule(clock, SLOW_AFTER)
         self._learn = Schedule(clock, LEARN_EVERY)
         self._empty_at = float("-inf")
         self._pending: Pending | None = None
         self._failing = False
-        self._unreadable = Schedule(clock, TELL_EVERY)
+        self._unreadable = Schedule(clock, REPORT_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
         """No message waited in the shared queue, or there is no shared queue.
@@ -111,13 +111,13 @@ class StuckTaskDuty:
         findings = self._investigator.take()
         if findings is None:
             if self._answer.is_due():
-                self._failed(f"no answer for {LONGEST_ANSWER:g} s")
+                self._failed(f"no answer for {SLOW_AFTER:g} s")
             return
         if findings.problem is not None:
             self._failed(findings.problem)
             return
         self._failing = False
-        self._tell_of_unreadable(findings.unreadable)
+        self._report_unreadable(findings.unreadable)
         confirmations = [
             (candidate, self._finished(candidate, evaluation) if isinstance(evaluation, Result) else evaluation)
             for candidate, evaluation in findings.evaluations
@@ -131,7 +131,7 @@ class StuckTaskDuty:
             self._logger.warning("task-inspection-failed", reason=reason)
         self._failing = True
 
-    def _tell_of_unreadable(self, task_ids: list[str]) -> None:
+    def _report_unreadable(self, task_ids: list[str]) -> None:
         if task_ids and self._unreadable.is_due():
             self._unreadable.restart()
             reason = f"the result backend has results that cannot be read, such as that of task {task_ids[0]}"

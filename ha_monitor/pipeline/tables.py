@@ -9,14 +9,14 @@ from ha_monitor.metrics.series import RESERVED, Series
 from ha_monitor.outputs.log import Logger
 from ha_monitor.store.results import Table
 
-QUIET = 600.0
+REPORT_AGAIN_AFTER = 600.0
 """Seconds without a refused entry after which the next one is logged again."""
-STRANGERS = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
+ADVICE = "`ha-monitor status` shows the workers; if some are unknown, check who may publish events"
 EFFECTS = {
-    "workers": f"new workers are not monitored until old ones are removed; {STRANGERS}",
-    "processes": f"losses of new workers are not detected until old ones have been silent for a minute; {STRANGERS}",
-    "heartbeats": f"counting of a worker's lost events starts again from a new baseline; {STRANGERS}",
-    "starts": f"counting of a worker's lost events starts again from a new baseline; {STRANGERS}",
+    "workers": f"new workers are not monitored until old ones are removed; {ADVICE}",
+    "processes": f"losses of new workers are not detected until old ones have been silent for a minute; {ADVICE}",
+    "heartbeats": f"counting of a worker's lost events starts again from a new baseline; {ADVICE}",
+    "starts": f"counting of a worker's lost events starts again from a new baseline; {ADVICE}",
     "producers": "lines of tasks with new names do not wait for their queue; check who may publish events",
     "baselines": (
         "runs of new task names have no baseline, so stuck.started_after applies; check who may publish events"
@@ -58,7 +58,7 @@ class TableReport:
                 continue
             quiet_since = self._full_at.get(table.name)
             self._full_at[table.name] = now
-            if quiet_since is None or now - quiet_since > QUIET:
+            if quiet_since is None or now - quiet_since > REPORT_AGAIN_AFTER:
                 self._logger.warning(
                     "table-full",
                     table=table.name,

@@ -11,7 +11,7 @@ from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.broker_link import BrokerLink
 from ha_monitor.pipeline.counting import CountKeeper, Upkeep
-from ha_monitor.pipeline.handed_over import HandedOver
+from ha_monitor.pipeline.in_flight import BatchesInFlight
 from ha_monitor.pipeline.leader import Leader
 from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.rejections import Rejections
@@ -25,7 +25,7 @@ from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
 
-SHORTEST_TICK = 0.05
+MIN_TICK_INTERVAL = 0.05
 """Minimum seconds between two ticks, however much is due."""
 
 
@@ -44,7 +44,7 @@ class Ticker:
         broker: BrokerLink,
         leader: Leader,
         announcements: Announcements,
-        handed: HandedOver,
+        in_flight: BatchesInFlight,
         merging: Merging,
         upkeep: Upkeep,
         watermark: Watermark,
@@ -68,7 +68,7 @@ class Ticker:
         self._broker = broker
         self._leader = leader
         self._announcements = announcements
-        self._handed = handed
+        self._in_flight = in_flight
         self._merging = merging
         self._watermark = watermark
         self._rejections = rejections
@@ -100,21 +100,21 @@ class Ticker:
             self._rejections.samples,
             eligible=self._broker.consuming,
             # After the store went back, the batches that it lost still have to be merged again.
-            watermark_age=None if self._store.lacks_work else age,
+            watermark_age=None if self._store.needs_restore else age,
             looked_at=looked_at,
             requeued=self._watermark.requeued,
         )
         self._ticked_at = self._clock.monotonic()
-        self._handed.ticked(self._ticked_at - looked_at)
+        self._in_flight.ticked(self._ticked_at - looked_at)
         # The samples and the requeue are stored only now. What the tick returned is not returned again: use it before
         # any other call can fail.
         report_takeovers(ticked.taken, self._stats, self._logger)
         self._rejections.samples_stored()
         self._watermark.requeue_stored()
-        self._merging.take_in()
+        self._merging.receive_all()
         self.due.restart()
         if ticked.next_due is not None:
-            self.due.hasten(max(SHORTEST_TICK, ticked.next_due))
+            self.due.hasten(max(MIN_TICK_INTERVAL, ticked.next_due))
         self._announcements.add(ticked.items)
         self._leader.after_tick(ticked)
         if not self._turn.is_long:
@@ -129,7 +129,7 @@ class Ticker:
             )
         self._rejections.report()
         # Batches that are merged again are counted again. Only after that can it be seen which counts are missing.
-        if self._telemetry.counting and not self._store.lacks_work:
+        if self._telemetry.counting and not self._store.needs_restore:
             self._counting.look(ticked.label_sets)
         if self._broker.consuming:
             self._report.consuming()
@@ -140,9 +140,9 @@ class Ticker:
         """
         if not self._leader.has_duties:
             return
-        if self._handed.goes_on_meanwhile and self._broker.consuming:
+        if self._in_flight.overlaps_calls and self._broker.consuming:
             self._merging.send_more()
-        with self._handed.answering():
+        with self._in_flight.answering():
             found = self._leader.perform(self._turn)
-        self._merging.take_in()
+        self._merging.receive_all()
         self._announcements.add(found)

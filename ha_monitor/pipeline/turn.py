@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ha_monitor.clock import Clock
 
-ENOUGH = 0.1
+MAX_TURN = 0.1
 """Seconds after which a turn begins nothing more that waits for the store. With a store nearby, a whole turn takes a
 few milliseconds; if each call takes long, several in a row would cost the lease."""
 
@@ -25,7 +25,7 @@ class Turn:
     @property
     def is_long(self) -> bool:
         """Whether the turn has taken so long that it has to end."""
-        return self._clock.monotonic() - self._began >= ENOUGH
+        return self._clock.monotonic() - self._began >= MAX_TURN
 
 
 class Steps:

@@ -17,14 +17,14 @@ from ha_monitor.store.results import Watched, Watching
 
 WATCH_EVERY = 0.5
 """Minimum seconds between two looks at the workers: there may be many ticks a second while announcements wait."""
-UNHEARD = 4.0
+HEARTBEAT_MISSED_AFTER = 4.0
 """Seconds of silence after which a worker has missed a heartbeat. An answer of the broker after that proves something
 about the worker."""
 
 
-MOST_TOLD = 500
+MAX_NEW_QUEUES = 500
 """Maximum workers whose queues one look tells the store."""
-TELL_ALL_EVERY = 600.0
+RESEND_ALL_EVERY = 600.0
 """Seconds after which the store is told the queues of all workers again."""
 
 
@@ -64,17 +64,17 @@ class WatchDuty:
         self._tables = tables
         self._clock = clock
         self._publishers = publishers
-        self._proof_lasts = max(1.0, watching.lost_after - UNHEARD)
+        self._proof_lasts = max(1.0, watching.lost_after - HEARTBEAT_MISSED_AFTER)
         self._ask = Schedule(clock, min(watching.late_after, self._proof_lasts / 2))
         self._delivered_at = float("-inf")
         self._watermark = FleetWatermark(clock)
         self._watched: Watched | None = None
         """The result of the latest look."""
         self._due = Schedule(clock, WATCH_EVERY)
-        self._told: dict[str, str] = {}
+        self._stored_queues: dict[str, str] = {}
         """Worker → the queue that the store was told of."""
-        self._told_all_of: Mapping[str, str] | None = None
-        self._tell_all = Schedule(clock, TELL_ALL_EVERY)
+        self._all_stored_of: Mapping[str, str] | None = None
+        self._resend_all = Schedule(clock, RESEND_ALL_EVERY)
 
     def queue_was_empty(self, at: float) -> None:
         """No message waited in the shared queue, or there is no shared queue.
@@ -91,7 +91,7 @@ class WatchDuty:
         self._delivered_at = at
 
     def start_anew(self) -> None:
-        self._tell_all.hasten()
+        self._resend_all.hasten()
         self._watched = None
         self._due.hasten()
 
@@ -126,7 +126,7 @@ class WatchDuty:
         self._watched = watched
         if watched is None:
             return []
-        self._told.update(consumes)
+        self._stored_queues.update(consumes)
         if watched.silent.workers and self._ask.is_due():
             self._ask.restart()
             self._publishers.ask_again()
@@ -139,16 +139,16 @@ class WatchDuty:
         """Worker → queue, for some workers whose queue the store was not told yet. From time to time, all of them are
         told again: the store may have lost them.
         """
-        if self._tell_all.is_due():
-            self._tell_all.restart()
-            self._told.clear()
-            self._told_all_of = None
-        if consumed is self._told_all_of:
+        if self._resend_all.is_due():
+            self._resend_all.restart()
+            self._stored_queues.clear()
+            self._all_stored_of = None
+        if consumed is self._all_stored_of:
             return {}
-        new = ((worker, queue) for worker, queue in consumed.items() if self._told.get(worker) != queue)
-        found = dict(islice(new, MOST_TOLD))
+        new = ((worker, queue) for worker, queue in consumed.items() if self._stored_queues.get(worker) != queue)
+        found = dict(islice(new, MAX_NEW_QUEUES))
         if not found:
-            self._told_all_of = consumed
+            self._all_stored_of = consumed
         return found
 
     def _may_declare_lost(self, before: Watched, *, together: bool) -> bool:

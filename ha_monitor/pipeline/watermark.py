@@ -12,14 +12,15 @@ class Watermark:
     unacknowledged.
     """
 
-    def __init__(self, clock: Clock, prefetch: int | None, held: float) -> None:
+    def __init__(self, clock: Clock, prefetch: int | None, requeue_delay: float) -> None:
         """
         :param prefetch: maximum number of unacknowledged messages; None if there is no limit.
-        :param held: seconds after which the unacknowledged messages of a lost connection are certainly requeued.
+        :param requeue_delay: seconds after which the unacknowledged messages of a lost connection are certainly
+            requeued.
         """
         self._clock = clock
         self._prefetch = prefetch
-        self._held = held
+        self._requeue_delay = requeue_delay
         self._merged_until: float | None = None
         self._received_until = self._paused_at = self._mark = clock.monotonic()
         self._arrivals: int | None = None
@@ -83,7 +84,7 @@ class Watermark:
     def age(self) -> float | None:
         """Age of the watermark in seconds; None if there is none yet."""
         now = self._clock.monotonic()
-        if self._lost_at is not None and now - self._lost_at > self._held:
+        if self._lost_at is not None and now - self._lost_at > self._requeue_delay:
             return 0.0
         return None if self._merged_until is None else now - self._merged_until
 
@@ -140,17 +141,17 @@ class FleetWatermark:
 class Listening:
     """Since when this instance receives all events. While it does not, a worker's silence proves nothing."""
 
-    def __init__(self, clock: Clock, deaf_after: float) -> None:
-        """:param deaf_after: seconds without `listened` after which the listening time starts again."""
+    def __init__(self, clock: Clock, interrupted_after: float) -> None:
+        """:param interrupted_after: seconds without `listened` after which the listening time starts again."""
         self._clock = clock
-        self._deaf_after = deaf_after
+        self._interrupted_after = interrupted_after
         self._heard_at = float("-inf")
         self._since = clock.monotonic()
 
     def listened(self) -> None:
         """Note that the instance has just received what the broker had for it, if anything."""
         now = self._clock.monotonic()
-        if now - self._heard_at > self._deaf_after:
+        if now - self._heard_at > self._interrupted_after:
             # Broker or store were unavailable, or a handler took long: what was sent meanwhile is still to come.
             self._since = now
         self._heard_at = now
@@ -162,9 +163,9 @@ class Listening:
     def lasts(self) -> float | None:
         """Seconds for which it has listened without interruption; None if it does not listen."""
         now = self._clock.monotonic()
-        return now - self._since if now - self._heard_at <= self._deaf_after else None
+        return now - self._since if now - self._heard_at <= self._interrupted_after else None
 
     def has_lasted(self, seconds: float) -> bool:
         """Whether it has listened for this many seconds, and still does."""
         now = self._clock.monotonic()
-        return now - self._heard_at <= self._deaf_after and now - self._since >= seconds
+        return now - self._heard_at <= self._interrupted_after and now - self._since >= seconds

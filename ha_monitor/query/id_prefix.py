@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ha_monitor.clock import Clock
 from ha_monitor.query.sources import MAX_NAMES_AT_ONCE, EndedBadly
-from ha_monitor.store.queries import MOST_NEWEST, TaskQueries
+from ha_monitor.store.queries import MAX_NEWEST, TaskQueries
 from ha_monitor.text.visible import unescaped
 
 MAX_CANDIDATES = 10
@@ -57,7 +57,7 @@ def candidates(text: str, queries: TaskQueries, clock: Clock) -> Candidates:
 def _pages(queries: TaskQueries) -> Iterator[list[str]]:
     names = queries.names()
     for start in range(0, len(names), MAX_NAMES_AT_ONCE):
-        yield from queries.newest_of(names[start : start + MAX_NAMES_AT_ONCE], MOST_NEWEST)
+        yield from queries.newest_of(names[start : start + MAX_NAMES_AT_ONCE], MAX_NEWEST)
     for page in EndedBadly(queries, None, None).pages():
         yield list(page.ids)
     yield from queries.all_open()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ha_monitor.incidents.runs import run_of
-from ha_monitor.schedules.learned import LEAST_RUNS, Learned, learn, seen_in
+from ha_monitor.schedules.learned import MIN_RUNS, Learned, learn, seen_in
 from ha_monitor.schedules.model import Source
 from ha_monitor.store.queries import TaskQueries
 from ha_monitor.store.schedules import KeptSchedules
@@ -29,7 +29,7 @@ def learned_in(queries: TaskQueries, kept: KeptSchedules, matches: Callable[[str
     for first in range(0, len(names), NAMES_AT_ONCE):
         some = names[first : first + NAMES_AT_ONCE]
         for name, ids in zip(some, queries.newest_of(some, TASKS_PER_NAME), strict=True):
-            if len(ids) >= LEAST_RUNS:
+            if len(ids) >= MIN_RUNS:
                 runs = [run_of(task) for task in queries.tasks(ids) if task is not None]
                 found.append(learn(name, runs))
     return sorted(one for one in found if one is not None)

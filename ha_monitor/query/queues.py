@@ -101,7 +101,7 @@ def _state(
     :param seconds: duration of the flow in `parts`.
     """
     known, waits, flows = zip(*parts, strict=True)
-    has_producers = any(one.is_told for one in known)
+    has_producers = any(one.has_producers for one in known)
     waiting = sum(one.waiting for one in waits)
     oldest = min((one.oldest for one in waits if one.oldest is not None), default=None)
     came, left = (sum(getattr(one, what) for one in flows) / seconds for what in ("came", "left"))

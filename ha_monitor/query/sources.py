@@ -9,12 +9,12 @@ from typing import NamedTuple, Protocol
 from ha_monitor.events.catalogue import State
 from ha_monitor.query.fields import BAD_ENDS, OPEN, first_heard
 from ha_monitor.query.language import Filter
-from ha_monitor.store.error_groups import MOST_TASKS, ErrorGroup
+from ha_monitor.store.error_groups import MAX_TASKS, ErrorGroup
 from ha_monitor.store.queries import (
-    MOST_CHILDREN,
-    MOST_ENDED,
-    MOST_NAMES,
-    MOST_NEWEST,
+    MAX_CHILDREN,
+    MAX_ENDED,
+    MAX_NAMES,
+    MAX_NEWEST,
     Gap,
     KeptTask,
     Queries,
@@ -100,7 +100,7 @@ class OfGroups:
         self._unknown = unknown
         # A group keeps its latest tasks, so one with fewer than the maximum has all.
         self.floor: float | None = NOTHING_ELSE
-        if any(len(group.tasks) >= MOST_TASKS for group in groups):
+        if any(len(group.tasks) >= MAX_TASKS for group in groups):
             self.floor = None
 
     def pages(self) -> Iterator[Page]:
@@ -123,13 +123,13 @@ class OfTrees(_WithoutFloor):
 
     def pages(self) -> Iterator[Page]:
         for root in self._roots:
-            children = self._queries.children(root, MOST_CHILDREN)
-            if len(children) >= MOST_CHILDREN:
+            children = self._queries.children(root, MAX_CHILDREN)
+            if len(children) >= MAX_CHILDREN:
                 self._full.append(root)
             yield Page([root, *children])
 
     def gaps(self) -> list[Gap]:
-        full = [f"tasks of the root {root} beyond the newest {MOST_CHILDREN}" for root in self._full]
+        full = [f"tasks of the root {root} beyond the newest {MAX_CHILDREN}" for root in self._full]
         lost = [f"children of {one}, if that is no root: its own root is not known" for one in self._parents]
         return [Gap(what, 0, 0) for what in (*full, *lost)]
 
@@ -158,9 +158,9 @@ class EndedBadly(_WithoutFloor):
                 return
 
     def gaps(self) -> list[Gap]:
-        if self._seen < MOST_ENDED:
+        if self._seen < MAX_ENDED:
             return []
-        return [Gap(f"failures, rejections and revocations beyond the newest {MOST_ENDED}", 0, self._oldest)]
+        return [Gap(f"failures, rejections and revocations beyond the newest {MAX_ENDED}", 0, self._oldest)]
 
 
 class Open(_WithoutFloor):
@@ -221,7 +221,7 @@ class ByName:
         :param unknown: whether some tasks have names for which there was no room.
         """
         self.about = (
-            f"the newest {MOST_NEWEST} tasks of {names[0] if len(names) == 1 else f'each of {len(names)} names'}"
+            f"the newest {MAX_NEWEST} tasks of {names[0] if len(names) == 1 else f'each of {len(names)} names'}"
         )
         self._queries = queries
         self._names = names
@@ -256,7 +256,7 @@ class ByName:
             for read in sorted({one[2] for one in some}):
                 alike = [one for one in some if one[2] == read]
                 # Read more each time a name is chosen; if there are many names, each has few of the newest tasks.
-                count = min(max(read, least), MOST_NEWEST - read)
+                count = min(max(read, least), MAX_NEWEST - read)
                 pieces = self._queries.newest_of([name for _, name, _ in alike], count, read)
                 ids = {name: piece for (_, name, _), piece in zip(alike, pieces, strict=True)}
                 self._note(alike, ids, count)
@@ -280,7 +280,7 @@ class ByName:
             piece = ids[name]
             # The record may have expired.
             at = (_first(next(times)) if piece else 0.0) or -before
-            if offset + len(piece) >= MOST_NEWEST:
+            if offset + len(piece) >= MAX_NEWEST:
                 self._oldest[name] = at
             elif len(piece) == count:
                 heappush(self._left, (-at, name, offset + len(piece)))
@@ -292,7 +292,7 @@ class ByName:
     def _other_names(self) -> list[Gap]:
         if not self._unknown:
             return []
-        return [Gap(f"tasks of names beyond the first {MOST_NAMES} that were seen", 0, 0)]
+        return [Gap(f"tasks of names beyond the first {MAX_NAMES} that were seen", 0, 0)]
 
     def _older(self) -> list[Gap]:
         if not self._oldest:
@@ -300,7 +300,7 @@ class ByName:
         names = [*self._oldest]
         of = names[0] if len(names) == 1 else f"{len(names)} names"
         each = "" if len(names) == 1 else " of each"
-        return [Gap(f"succeeded tasks of {of} beyond the newest {MOST_NEWEST}{each}", 0, self.floor or 0.0)]
+        return [Gap(f"succeeded tasks of {of} beyond the newest {MAX_NEWEST}{each}", 0, self.floor or 0.0)]
 
 
 def _first(task: KeptTask | None) -> float:
@@ -330,7 +330,7 @@ def sources_for(asked: Filter, queries: Queries, now: float, *, by_age: bool = T
     if State.SUCCESS in states:
         known = queries.names()
         wanted = [name for name in known if asked.may_have("name", name)] if names is None else sorted(names)
-        unknown = len(known) >= MOST_NAMES and (names is None or not names <= set(known))
+        unknown = len(known) >= MAX_NAMES and (names is None or not names <= set(known))
         if wanted:
             nameless = asked.may_have("name", "")
             found.append(ByName(queries, wanted, nameless=nameless, unknown=unknown))

@@ -7,11 +7,11 @@ configuration and the store, so that these can check and store its values.
 - `confs.definitions_of(answers: Mapping[str, object]) -> list[Definition]`: from the answers of one application's
   workers to `conf`, by nodename.
 - `redbeat.definitions_of(hashes: Mapping[str, Mapping[str, str]], zone) -> list[Definition]`: from what RedBeat keeps.
-- `arguments.arguments_told(args, kwargs) -> str | None`: for `Run.arguments`.
+- `arguments.arguments_of_event(args, kwargs) -> str | None`: for `Run.arguments`.
 - `toml.definition_of(name, …) -> Definition`, `toml.written(definitions) -> str`: the configuration of this program.
-- `sources.merged(*definitions) -> list[Definition]`: one per name, from the best source.
+- `sources.merged(*sources) -> list[Definition]`: one per name, from the best source.
 - `timetable.timetable_of(text, zone) -> Timetable`: `next_after(at)`, `period(at)`; raises `ValueError` that says what
   was expected.
-- `judge.judge(definitions, histories: Mapping[str, History], runs: Mapping[str, Runs], look) -> Judged`: the runs by
-  task name; the histories by schedule name, to be kept and passed in again.
+- `judge.judge(definitions, histories: Mapping[str, History], runs: Mapping[str, Runs], evidence) -> Judged`: the runs
+  by task name; the histories by schedule name, to be kept and passed in again.
 """

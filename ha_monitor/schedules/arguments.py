@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-_LONGEST = 4000
-_DEEPEST = 8
+_MAX_LENGTH = 4000
+_MAX_DEPTH = 8
 _HIDDEN = ("…", "...", "****")
 """Signs of an incomplete text: the missing part may be the one that differs."""
 _SAME = str.maketrans({"(": "[", ")": "]", '"': "'"})
@@ -23,7 +23,7 @@ def arguments_of(args: object, kwargs: object) -> str | None:
         return None
 
 
-def arguments_told(args: str | None, kwargs: str | None) -> str | None:
+def arguments_of_event(args: str | None, kwargs: str | None) -> str | None:
     """The digest of arguments from an event: the text of Python values; None if they cannot be compared."""
     if args is None and kwargs is None:
         return None
@@ -32,7 +32,7 @@ def arguments_told(args: str | None, kwargs: str | None) -> str | None:
 
 def _digest(args: str, kwargs: str) -> str | None:
     whole = f"{args} {kwargs}"
-    if len(whole) > _LONGEST or any(sign in whole for sign in _HIDDEN):
+    if len(whole) > _MAX_LENGTH or any(sign in whole for sign in _HIDDEN):
         return None
     # JSON returns tuples as lists, and a tuple of one element has a comma.
     plain = "".join(whole.translate(_SAME).split()).replace(",]", "]")
@@ -44,14 +44,14 @@ def _text(value: object, depth: int) -> str:
 
     :raises ValueError: if it is too deep, too large, or not a JSON type.
     """
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         raise ValueError
     if isinstance(value, list):
-        if len(value) > _LONGEST:
+        if len(value) > _MAX_LENGTH:
             raise ValueError
         return "[" + ", ".join(_text(inner, depth + 1) for inner in value) + "]"
     if isinstance(value, dict):
-        if len(value) > _LONGEST:
+        if len(value) > _MAX_LENGTH:
             raise ValueError
         return "{" + ", ".join(f"{key!r}: {_text(inner, depth + 1)}" for key, inner in value.items()) + "}"
     if value is None or isinstance(value, (str, bool, float)) or (type(value) is int and abs(value) < 1 << 64):

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat, Source
 
-_LEAST = 2
+_MIN_MISSED = 2
 """Schedules that a silent beat misses at least: a single missed one is that schedule's own problem."""
 UNNAMED = "beat"
 
@@ -22,8 +22,8 @@ def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
-    told = [one for one in judgements if one.definition.source is not Source.LEARNED]
-    for group in _grouped(told, lambda one: one.definition.app):
+    defined = [one for one in judgements if one.definition.source is not Source.LEARNED]
+    for group in _grouped(defined, lambda one: one.definition.app):
         whole = _silent(group)
         for beat in [whole] if whole else _silent_beside_others(group):
             beats.append(beat)
@@ -56,7 +56,7 @@ def _silent(group: Sequence[Judgement]) -> SilentBeat | None:
     missed = [one for one in group if one.state is ScheduleState.MISSED]
     # What was missed while others still ran is not explained by the silence.
     newly = [one for one in missed if last_heard is None or _begin(one) > last_heard]
-    if len(newly) < _LEAST:
+    if len(newly) < _MIN_MISSED:
         return None
     # One that was already missed, for example in an earlier silence, is no evidence; but it did not run in this one.
     begins = {one.definition.name: at for one in missed if (at := _begin_in(one, last_heard)) is not None}

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from msgspec.structs import replace
 
 from ha_monitor.schedules.arguments import arguments_of
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.model import MAX_SCHEDULES, MAX_TEXT, Definition, Source
 from ha_monitor.schedules.texts import translated, zone_name
 from ha_monitor.schedules.timetable import timetable_of
 
-_MOST_SETTINGS = 5000
+_MAX_SETTINGS = 5000
 _SUFFIX = "beat_schedule"
 
 
@@ -29,14 +29,14 @@ def definitions_of(answers: Mapping[str, object], app: str = "") -> list[Definit
 
     :param answers: to `conf`, by nodename.
     """
-    told = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
-    names = sorted({name for found in told.values() for name in found})
-    return [_agreed([found.get(name) for found in told.values()]) for name in names[:MOST_SCHEDULES]]
+    by_worker = {worker: found for worker, answer in answers.items() if (found := definitions_in(answer, app))}
+    names = sorted({name for found in by_worker.values() for name in found})
+    return [_agreed([found.get(name) for found in by_worker.values()]) for name in names[:MAX_SCHEDULES]]
 
 
 def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
-    """The entries in the answer of one worker, by name; the first `MOST_SCHEDULES`."""
-    if not isinstance(answer, dict) or len(answer) > _MOST_SETTINGS:
+    """The entries in the answer of one worker, by name; the first `MAX_SCHEDULES`."""
+    if not isinstance(answer, dict) or len(answer) > _MAX_SETTINGS:
         return {}
     settings = {key.lower(): value for key, value in answer.items() if isinstance(key, str)}
     key = next((key for key, value in settings.items() if key.endswith(_SUFFIX) and isinstance(value, dict)), None)
@@ -50,10 +50,10 @@ def definitions_in(answer: object, app: str = "") -> dict[str, Definition]:
     zone = _zone(setting("timezone"), setting("enable_utc"))
     scheduler = next((settings[key] for key in (f"{prefix}beat_scheduler", "beat_scheduler") if key in settings), "")
     found = {}
-    for name, entry in list(settings[key].items())[:MOST_SCHEDULES]:
+    for name, entry in list(settings[key].items())[:MAX_SCHEDULES]:
         if isinstance(name, str) and isinstance(entry, dict):
-            definition = definition_of(name[:LONGEST_TEXT], entry, zone, Source.CONF, app)
-            if "django_celery_beat" in str(scheduler)[:LONGEST_TEXT]:
+            definition = definition_of(name[:MAX_TEXT], entry, zone, Source.CONF, app)
+            if "django_celery_beat" in str(scheduler)[:MAX_TEXT]:
                 definition = replace(definition, differs="django-celery-beat may have another one in its database")
             found[definition.name] = definition
     return found
@@ -79,13 +79,13 @@ def definition_of(name: str, entry: Mapping[str, object], zone: str, source: Sou
     queue = get("queue")
     return Definition(
         name=name,
-        task=task[:LONGEST_TEXT],
+        task=task[:MAX_TEXT],
         timetable=timetable,
-        zone=zone[:LONGEST_TEXT],
+        zone=zone[:MAX_TEXT],
         source=source,
         app=app,
         arguments=arguments_of(entry.get("args"), entry.get("kwargs")),
-        queue=queue[:LONGEST_TEXT] if isinstance(queue, str) and queue else None,
+        queue=queue[:MAX_TEXT] if isinstance(queue, str) and queue else None,
         expires=_seconds(get("expires")),
         is_enabled=entry.get("enabled") is not False,
         problem=problem,
@@ -99,25 +99,25 @@ def _zone(timezone: object, enable_utc: object) -> str:
     return zone_name(timezone) or ""
 
 
-def _seconds(told: object) -> float | None:
+def _seconds(value: object) -> float | None:
     """The seconds in an option that is a number or a timedelta."""
-    timetable = translated(told).timetable
+    timetable = translated(value).timetable
     try:
         return timetable_of(timetable, "").next_after(0.0) if timetable.startswith("every ") else None
     except ValueError:
         return None
 
 
-def _agreed(told: list[Definition | None]) -> Definition:
+def _agreed(entries: list[Definition | None]) -> Definition:
     """The entry of most workers, with a note if others have another one or none."""
-    known = [one for one in told if one is not None]
+    known = [one for one in entries if one is not None]
     counted = Counter((one.task, one.timetable, one.zone, one.arguments) for one in known)
     most = max(counted, key=lambda key: (counted[key], str(key)))
     chosen = next(one for one in known if (one.task, one.timetable, one.zone, one.arguments) == most)
-    if len(known) < len(told):
-        differs = f"only {len(known)} of {len(told)} workers have it"
+    if len(known) < len(entries):
+        differs = f"only {len(known)} of {len(entries)} workers have it"
     elif len(counted) > 1:
-        differs = f"{len(told) - counted[most]} of {len(told)} workers have another one"
+        differs = f"{len(entries) - counted[most]} of {len(entries)} workers have another one"
     else:
         return chosen
     return replace(chosen, differs=differs, is_disputed=True)

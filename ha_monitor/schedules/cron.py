@@ -26,7 +26,7 @@ _NAMES = {
 }
 _PART = re.compile(r"(?:(\*)|(\w{1,9})(?:-(\w{1,9}))?)(?:/(\d{1,4}))?", re.ASCII)
 _LONGEST_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-_MOST_KNOWN = 64
+_MAX_CACHED = 64
 """Answers that are cached: each look asks for the same few again."""
 _YEARS = 41
 """Years within which every crontab is due: 29 February on a given weekday comes once in 40 years at worst."""
@@ -60,7 +60,7 @@ class Cron:
         known = self._known
         if at not in known:
             # A new dictionary, because other threads may be reading the old one.
-            known = {**(known if len(known) < _MOST_KNOWN else {}), at: self._next_after(at)}
+            known = {**(known if len(known) < _MAX_CACHED else {}), at: self._next_after(at)}
             self._known = known
         return known[at]
 

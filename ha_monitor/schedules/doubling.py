@@ -21,7 +21,7 @@ def is_doubled(track: Track, at: float) -> bool:
     if (
         ran
         and ran[-1].run is not None
-        and at < (ran[-1].run.at or at) + _patience(track, ran[-1])
+        and at < (ran[-1].run.at or at) + _second_run_within(track, ran[-1])
         and not ran[-1].again
     ):
         # The second run may still come.
@@ -37,7 +37,7 @@ def is_doubled(track: Track, at: float) -> bool:
     )
 
 
-def _patience(track: Track, one: Occurrence) -> float:
+def _second_run_within(track: Track, one: Occurrence) -> float:
     return track.near(one.due) if track.is_absolute else track.period(one.due) or 0.0
 
 

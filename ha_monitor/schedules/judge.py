@@ -12,12 +12,12 @@ from ha_monitor.schedules.beats import silent_beats
 from ha_monitor.schedules.doubling import is_doubled
 from ha_monitor.schedules.matching import match
 from ha_monitor.schedules.model import (
-    SETTLING,
+    SETTLING_TIME,
     Definition,
+    Evidence,
     History,
     Judged,
     Judgement,
-    Look,
     Occurrence,
     Run,
     Runs,
@@ -34,14 +34,14 @@ _BAD = {ScheduleState.FAILED, ScheduleState.OVERRAN}
 
 
 def judge(
-    definitions: Sequence[Definition], histories: Mapping[str, History], runs: Mapping[str, Runs], look: Look
+    definitions: Sequence[Definition], histories: Mapping[str, History], runs: Mapping[str, Runs], evidence: Evidence
 ) -> Judged:
     """Judge all schedules.
 
     :param histories: by schedule name, from the last judgements; those of other names are ignored.
     :param runs: by task name: the newest runs, including those seen before, so that their ends are seen.
     """
-    at = min(look.now, look.certain_until)
+    at = min(evidence.now, evidence.certain_until)
     tracks: dict[str, Track] = {}
     judgements: dict[str, Judgement] = {}
     for one in definitions:
@@ -61,7 +61,7 @@ def judge(
         match(group, found.runs, at)
         for track in group:
             before = _not_known(track)
-            judgements[track.definition.name] = _judgement(track, look, at, found)
+            judgements[track.definition.name] = _judgement(track, evidence, at, found)
             if _not_known(track) > before:
                 not_seen.append(track.definition.name)
     ordered, beats = silent_beats([judgements[one.name] for one in definitions])
@@ -82,12 +82,12 @@ def _not_watched(definition: Definition, history: History, problem: str) -> Judg
     return Judgement(definition, state, kept, why=problem, last=_last(history.occurrences))
 
 
-def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
+def _judgement(track: Track, evidence: Evidence, at: float, runs: Runs) -> Judgement:
     before, newly = track.history, 0
     for place, one in enumerate(track.occurrences):
         if one.state is not ScheduleState.WAITING and (one.run is None or one.run.is_over):
             continue  # its outcome is final
-        state = _outcome(track, one, look, at, runs)
+        state = _outcome(track, one, evidence, at, runs)
         newly += state is ScheduleState.MISSED and one.state is not ScheduleState.MISSED
         if state is not one.state:
             track.occurrences[place] = replace(one, state=state)
@@ -110,7 +110,7 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
         track.definition,
         state,
         history,
-        why=_why(track, state, look),
+        why=_why(track, state, evidence),
         since=since if state is ScheduleState.MISSED else decided.due if decided is not None else None,
         last=last,
         is_doubled=doubled,
@@ -118,7 +118,7 @@ def _judgement(track: Track, look: Look, at: float, runs: Runs) -> Judgement:
     )
 
 
-def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -> ScheduleState:
+def _outcome(track: Track, one: Occurrence, evidence: Evidence, at: float, runs: Runs) -> ScheduleState:
     if one.run is not None:
         return _outcome_of(track, one, one.run, at)
     deadline = track.deadline(one.due)
@@ -127,8 +127,8 @@ def _outcome(track: Track, one: Occurrence, look: Look, at: float, runs: Runs) -
     # For an interval, the preceding run counts as well: beat may have restarted while the monitor was not listening.
     begin = one.due - (track.early(one.due) if track.is_absolute else track.period(one.due) or 0.0)
     first = one.due if track.is_absolute else begin
-    unseen = first < look.known_since or any(since < deadline and begin < until for since, until in look.gaps)
-    unsettled = track.definition.is_disputed or one.due < track.since + SETTLING
+    unseen = first < evidence.known_since or any(since < deadline and begin < until for since, until in evidence.gaps)
+    unsettled = track.definition.is_disputed or one.due < track.since + SETTLING_TIME
     # Somebody calls it by hand, and no event says when it was sent: it may have been beat's run, sent on time, that
     # waited.
     mixed = track.is_called_by_hand and any(run.sent is None for run in one.again)
@@ -209,15 +209,15 @@ def _last(occurrences: Sequence[Occurrence]) -> Occurrence | None:
     return next((one for one in reversed(occurrences) if one.run is not None), None)
 
 
-def _why(track: Track, state: ScheduleState, look: Look) -> str:
+def _why(track: Track, state: ScheduleState, evidence: Evidence) -> str:
     if state is not ScheduleState.NOT_KNOWN:
         return ""
     latest = next((one for one in reversed(track.occurrences) if one.state is state), None)
     if track.definition.is_disputed:
         return track.definition.differs
-    if latest is not None and latest.due < track.since + SETTLING:
+    if latest is not None and latest.due < track.since + SETTLING_TIME:
         return "it was still new, and beat may not have known it yet"
-    if latest is not None and latest.due < look.known_since:
+    if latest is not None and latest.due < evidence.known_since:
         return "the monitor did not consume then"
     if track.is_called_by_hand:
         return "the task is also called by hand, and no event says which run beat sent"

@@ -15,21 +15,21 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import LONGEST_TEXT, Definition, Run, Source
-from ha_monitor.schedules.timetable import LONGEST_PERIOD, exact_duration
+from ha_monitor.schedules.model import MAX_TEXT, Definition, Run, Source
+from ha_monitor.schedules.timetable import MAX_PERIOD, exact_duration
 
-LEAST_RUNS = 10
+MIN_RUNS = 10
 SHARE, TOLERANCE = 0.9, 0.05
 """This share of the intervals between runs must be within this tolerance of their median."""
-LEAST_PERIOD = 5.0
+MIN_PERIOD = 5.0
 """Seconds: what comes more often is an application's load, not a schedule."""
-LEAST_WATCHED = 300.0
+MIN_WATCHED_PERIOD = 300.0
 """Seconds between runs of a learned schedule: what comes more often may be a client that polls each minute."""
-OBSERVED = 8 * 86400.0
+MIN_OBSERVED = 8 * 86400.0
 """Seconds for which a habit must have lasted: every day of the week, and one of them twice."""
-MOST_INTERVALS = 20
+MAX_INTERVALS = 20
 """Latest intervals between runs that are kept."""
-SHORTEST_WARNING, LONGEST_WARNING = 86400.0, 7 * 86400.0
+MIN_WARNING, MAX_WARNING = 86400.0, 7 * 86400.0
 """Seconds for which a missing run is reported: one period, within these bounds."""
 SPARE = 300.0
 """Seconds that a run may be late in addition to one skipped period."""
@@ -80,10 +80,10 @@ def learn(task: str, runs: Sequence[Run]) -> Learned | None:
 
 def seen_in(task: str, intervals: Sequence[float]) -> Learned | None:
     """The same, from the intervals between the runs in seconds."""
-    if len(intervals) < LEAST_RUNS - 1 or not 0 < len(task) <= LONGEST_TEXT:
+    if len(intervals) < MIN_RUNS - 1 or not 0 < len(task) <= MAX_TEXT:
         return None
     period = median(intervals)
-    if not LEAST_PERIOD <= period <= LONGEST_PERIOD:
+    if not MIN_PERIOD <= period <= MAX_PERIOD:
         return None
     regular = sum(abs(one - period) <= TOLERANCE * period for one in intervals)
     return Learned(task, _rounded(period), len(intervals), regular) if regular >= SHARE * len(intervals) else None
@@ -113,7 +113,7 @@ def forgotten(habit: Habit) -> Habit:
 def schedule_in(habit: Habit) -> Definition | None:
     """The schedule that a habit stands for; None if it has not lasted long enough."""
     learned = seen_in(habit.task, habit.intervals)
-    if learned is None or learned.period < LEAST_WATCHED or habit.last - habit.since < OBSERVED:
+    if learned is None or learned.period < MIN_WATCHED_PERIOD or habit.last - habit.since < MIN_OBSERVED:
         return None
     return Definition(
         name=habit.task,
@@ -135,7 +135,7 @@ def grace_of(period: float) -> float:
 
 def warns_for(period: float) -> float:
     """Seconds for which missing runs are reported before the habit is forgotten."""
-    return min(max(SHORTEST_WARNING, period), LONGEST_WARNING)
+    return min(max(MIN_WARNING, period), MAX_WARNING)
 
 
 def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Habit:
@@ -143,12 +143,12 @@ def _after(habit: Habit, at: float, blind: Sequence[tuple[float, float]]) -> Hab
     if any(since < at and habit.last < until for since, until in blind):
         # A period in which nobody listened proves nothing.
         return replace(habit, since=min(at, habit.since + interval), last=at)
-    intervals = (*habit.intervals, round(interval, 1))[-MOST_INTERVALS:]
+    intervals = (*habit.intervals, round(interval, 1))[-MAX_INTERVALS:]
     learned = seen_in(habit.task, intervals)
     since = habit.since
-    if len(intervals) >= LEAST_RUNS - 1:
+    if len(intervals) >= MIN_RUNS - 1:
         # When the pattern is first recognized, all intervals are checked once.
-        new = intervals if len(intervals) == LEAST_RUNS - 1 else intervals[-1:]
+        new = intervals if len(intervals) == MIN_RUNS - 1 else intervals[-1:]
         if learned is None or max(new) > learned.period + grace_of(learned.period):
             since = at
     return Habit(habit.task, since, at, intervals)

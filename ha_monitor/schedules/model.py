@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-MOST_SCHEDULES = 1000
+MAX_SCHEDULES = 1000
 """Schedules that are watched."""
-MOST_OCCURRENCES = 50
+MAX_OCCURRENCES = 50
 """Latest due times that are kept per schedule."""
-LONGEST_TEXT = 200
+MAX_TEXT = 200
 """Characters of a name, a task or a timetable."""
-LEAST_GRACE, LONGEST_GRACE, GRACE_SHARE = 30.0, 900.0, 0.1
+MIN_GRACE, MAX_GRACE, GRACE_SHARE = 30.0, 900.0, 0.1
 """A run may be late by this share of the period, but the grace is within these bounds."""
 ENDED = frozenset(("SUCCESS", "FAILURE", "REJECTED", "REVOKED"))
 """Final states of a task, by the names in `events.catalogue.State`."""
-SETTLING = 600.0
+SETTLING_TIME = 600.0
 """Seconds after a definition was first seen or changed in which beat may not know it yet: nothing counts as missed."""
 
 
@@ -232,7 +232,7 @@ class SilentBeat(Struct, frozen=True, omit_defaults=True):
     """How many schedules it has."""
 
 
-class Look(NamedTuple):
+class Evidence(NamedTuple):
     """What a judgement may be based on."""
 
     now: float

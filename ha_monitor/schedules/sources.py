@@ -6,24 +6,24 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.model import MAX_SCHEDULES, Definition, Source
 from ha_monitor.text.visible import visible
 
 _BEST_FIRST = {source: place for place, source in enumerate(Source)}
-NOT_TOLD = "neither cron nor every is set, and no worker defines it"
+NOT_DEFINED = "neither cron nor every is set, and no worker defines it"
 
 
-def merged(*told: Iterable[Definition]) -> list[Definition]:
-    """The definitions, ordered by name: at most `MOST_SCHEDULES`, from the best sources first.
+def merged(*sources: Iterable[Definition]) -> list[Definition]:
+    """The definitions, ordered by name: at most `MAX_SCHEDULES`, from the best sources first.
 
     The best readable source determines when a schedule is due. The configuration of this program adds `grace` and
     `must_end_within` to the definition of the same name, or of the same task at the same times.
     """
     by_name: dict[tuple[str, str], list[Definition]] = {}
-    for one in sorted((one for definitions in told for one in definitions), key=_rank):
+    for one in sorted((one for definitions in sources for one in definitions), key=_rank):
         by_name.setdefault(_key(one, by_name), []).append(one)
     found = [_one(group) for group in by_name.values()]
-    return sorted(_unique(found)[:MOST_SCHEDULES], key=lambda one: one.name)
+    return sorted(_unique(found)[:MAX_SCHEDULES], key=lambda one: one.name)
 
 
 def _rank(one: Definition) -> tuple[int, str, str]:
@@ -50,7 +50,7 @@ def _one(group: Sequence[Definition]) -> Definition:
     if own is not None and own is not best:
         found = replace(best, grace=own.grace, must_end_within=own.must_end_within)
     if not found.timetable and not found.problem:
-        found = replace(found, problem=NOT_TOLD)
+        found = replace(found, problem=NOT_DEFINED)
     others = [one for one in group if one is not best and one.timetable and not one.problem]
     other = next((one for one in others if (one.task, one.timetable) != (best.task, best.timetable)), None)
     if other is not None and not found.differs:

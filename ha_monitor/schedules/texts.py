@@ -10,11 +10,11 @@ import math
 import re
 from typing import NamedTuple
 
-from ha_monitor.schedules.model import LONGEST_TEXT
+from ha_monitor.schedules.model import MAX_TEXT
 from ha_monitor.schedules.timetable import exact_duration
 from ha_monitor.text.visible import visible
 
-_LONGEST_REPR = 2000
+_MAX_REPR = 2000
 _LEGEND = ("m", "h", "dM", "MY", "d")
 _UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _FREQUENCIES = ("yearly", "monthly", "weekly", "daily", "hourly", "minutely", "secondly")
@@ -37,49 +37,49 @@ class Translated(NamedTuple):
     """Why it cannot be read: one sentence for people. The timetable is then the source's text, made visible."""
 
 
-def translated(told: object) -> Translated:
+def translated(value: object) -> Translated:
     """Translate what a source reports: a number of seconds, the text of a timedelta, or that of a schedule."""
-    if told is None or isinstance(told, bool):
+    if value is None or isinstance(value, bool):
         return _unreadable("", "it has no schedule")
-    if isinstance(told, (int, float)):
-        return _every(told)
-    if not isinstance(told, str) or len(told) > _LONGEST_REPR:
-        return _unreadable(told if isinstance(told, str) else type(told).__name__)
+    if isinstance(value, (int, float)):
+        return _every(value)
+    if not isinstance(value, str) or len(value) > _MAX_REPR:
+        return _unreadable(value if isinstance(value, str) else type(value).__name__)
     # The text of django-celery-beat spans several lines.
-    text = " ".join(told.split()).replace(" >", ">")
+    text = " ".join(value.split()).replace(" >", ">")
     for form, meaning in _FORMS:
         if match := form.fullmatch(text):
             return meaning(match)
     return _unreadable(text)
 
 
-def zone_name(told: object) -> str | None:
+def zone_name(value: object) -> str | None:
     """The name of a time zone in a configuration, or of a time zone object there; None if it cannot be read."""
-    if not isinstance(told, str) or not 0 < len(told) <= LONGEST_TEXT:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
         return None
-    match = _ZONE_OBJECT.fullmatch(told)
-    name = (match[1] or match[2]) if match else told
+    match = _ZONE_OBJECT.fullmatch(value)
+    name = (match[1] or match[2]) if match else value
     return "UTC" if name in ("datetime.timezone.utc", "<UTC>") else name
 
 
-def crontab_field(told: object) -> str | None:
+def crontab_field(value: object) -> str | None:
     """One field as Celery stores it: a number, a text, or a list of numbers; None if it cannot be read."""
-    if isinstance(told, bool):
+    if isinstance(value, bool):
         return None
-    if isinstance(told, int):
-        return str(told)
-    if isinstance(told, str):
-        return _field(told)
-    if isinstance(told, list) and 0 < len(told) <= 60 and all(type(number) is int for number in told):
-        return ",".join(map(str, told))
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, str):
+        return _field(value)
+    if isinstance(value, list) and 0 < len(value) <= 60 and all(type(number) is int for number in value):
+        return ",".join(map(str, value))
     return None
 
 
 def _crontab(match: re.Match[str]) -> Translated:
-    told, legend, zone = match.groups()
+    fields_text, legend, zone = match.groups()
     names = legend.split("/")
     # One field may contain spaces: `[0, 30]`, `range(1, 8)`, `0, 30`.
-    tokens = [_field(token) for token in _tokens(told)]
+    tokens = [_field(token) for token in _tokens(fields_text)]
     if sorted(names) != sorted(_LEGEND) or len(tokens) != len(names) or None in tokens:
         return _unreadable(match[0])
     fields = dict(zip(names, tokens, strict=True))
@@ -109,8 +109,10 @@ def _clocked(match: re.Match[str]) -> Translated:
 
 def _rule(match: re.Match[str]) -> Translated:
     parts = (part.partition(": ") for part in re.split(r", (?=[a-z]{3,12}: )", match[2]))
-    told = [f"{name} {value}" for name, _, value in parts if (name, value) != ("interval", "1") and value != "None"]
-    return _unreadable(", ".join([f"rrule {_FREQUENCIES[int(match[1])]}", *told]), RULES_ARE_NOT_READ)
+    conditions = [
+        f"{name} {value}" for name, _, value in parts if (name, value) != ("interval", "1") and value != "None"
+    ]
+    return _unreadable(", ".join([f"rrule {_FREQUENCIES[int(match[1])]}", *conditions]), RULES_ARE_NOT_READ)
 
 
 _FORMS = (
@@ -146,7 +148,7 @@ def _field(text: str) -> str | None:
     if text[:1] + text[-1:] in ("[]", "{}", "()"):
         text = text[1:-1].strip().rstrip(",")
     field = re.sub(r",\s+", ",", text)
-    return field if field and " " not in field and len(field) <= LONGEST_TEXT else None
+    return field if field and " " not in field and len(field) <= MAX_TEXT else None
 
 
 def _every(seconds: float) -> Translated:
@@ -155,5 +157,5 @@ def _every(seconds: float) -> Translated:
     return Translated(f"every {exact_duration(seconds)}")
 
 
-def _unreadable(told: object, problem: str = "its schedule cannot be read") -> Translated:
-    return Translated(visible(str(told))[:LONGEST_TEXT], problem=problem)
+def _unreadable(value: object, problem: str = "its schedule cannot be read") -> Translated:
+    return Translated(visible(str(value))[:MAX_TEXT], problem=problem)

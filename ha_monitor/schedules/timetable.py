@@ -17,13 +17,13 @@ from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from ha_monitor.schedules.cron import Cron
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES
+from ha_monitor.schedules.model import MAX_SCHEDULES, MAX_TEXT
 from ha_monitor.schedules.solar import EXPECTED_PLACE, Solar
 from ha_monitor.text.times import parse_duration
 
-LEAST_PERIOD = 0.1
+MIN_PERIOD = 0.1
 """Seconds: no beat sends one entry more often."""
-LONGEST_PERIOD = 366 * 86400.0
+MAX_PERIOD = 366 * 86400.0
 _ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]{0,31}(?:/[A-Za-z0-9_+\-]{1,31}){0,2}", re.ASCII)
 _SUN = re.compile(r"([a-z_]{1,20}) at (-?[0-9.]{1,20}), ?(-?[0-9.]{1,20})", re.ASCII)
 EXPECTED_ZONE = "expected the name of a time zone such as Europe/Berlin or UTC"
@@ -55,7 +55,7 @@ class Every:
         :param period: in seconds.
         :raises ValueError: if it is out of bounds; the text says what was expected.
         """
-        if not LEAST_PERIOD <= period <= LONGEST_PERIOD:
+        if not MIN_PERIOD <= period <= MAX_PERIOD:
             raise ValueError("expected a period from 0.1s to 366d")
         self.period = period
         self.text = f"every {exact_duration(period)}"
@@ -84,7 +84,7 @@ class Once:
         return 0.0
 
 
-@lru_cache(2 * MOST_SCHEDULES)
+@lru_cache(2 * MAX_SCHEDULES)
 def timetable_of(text: str, zone: str) -> Timetable:
     """The timetable that a text stands for.
 
@@ -92,8 +92,8 @@ def timetable_of(text: str, zone: str) -> Timetable:
     :raises ValueError: if it cannot be read; the text says what was expected.
     """
     text = text.strip()
-    if len(text) > LONGEST_TEXT:
-        raise ValueError(f"expected at most {LONGEST_TEXT} characters")
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"expected at most {MAX_TEXT} characters")
     kind, _, rest = text.partition(" ")
     if kind == "every":
         return Every(parse_duration(rest.strip()))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from ha_monitor.schedules.learned import Learned
-from ha_monitor.schedules.model import LONGEST_TEXT, Definition, Source
+from ha_monitor.schedules.model import MAX_TEXT, Definition, Source
 from ha_monitor.schedules.timetable import Every, exact_duration, timetable_of, zone_of
 from ha_monitor.text.times import parse_duration
 from ha_monitor.text.visible import visible
@@ -42,8 +42,8 @@ def definition_of(
     :raises ValueError: if something is wrong; the text begins with the key, and says what was expected.
     """
     for key, text in (("name", name), ("task", task)):
-        if len(text) > LONGEST_TEXT:
-            raise ValueError(f"{key}: expected at most {LONGEST_TEXT} characters")
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"{key}: expected at most {MAX_TEXT} characters")
     if cron is not None and every is not None:
         raise ValueError("cron: expected either cron or every, not both")
     if (cron is not None or every is not None) and not task:
@@ -124,10 +124,10 @@ def _written(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def _seconds(key: str, told: float | str, most: float = 366 * _DAY) -> float:
-    seconds = _checked(key, lambda: parse_duration(told)) if isinstance(told, str) else float(told)
-    if not 0 < seconds <= most:
-        raise ValueError(f"{key}: expected a duration above 0 and up to {exact_duration(most)}")
+def _seconds(key: str, value: float | str, limit: float = 366 * _DAY) -> float:
+    seconds = _checked(key, lambda: parse_duration(value)) if isinstance(value, str) else float(value)
+    if not 0 < seconds <= limit:
+        raise ValueError(f"{key}: expected a duration above 0 and up to {exact_duration(limit)}")
     return seconds
 
 

@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from ha_monitor.schedules.model import (
     GRACE_SHARE,
-    LEAST_GRACE,
-    LONGEST_GRACE,
-    MOST_OCCURRENCES,
-    SETTLING,
+    MAX_GRACE,
+    MAX_OCCURRENCES,
+    MIN_GRACE,
+    SETTLING_TIME,
     Definition,
     History,
     Occurrence,
@@ -22,8 +22,8 @@ from ha_monitor.schedules.model import (
 )
 from ha_monitor.schedules.timetable import Timetable
 
-_MOST_AGAIN = 3
-_MOST_BEHIND = 1000
+_MAX_AGAIN = 3
+_MAX_CATCH_UP = 1000
 """Due times that one look processes; if more have passed, only the latest ones."""
 _CLOCKS_DIFFER = 5.0
 _EARLY_SHARE = 0.1
@@ -62,7 +62,7 @@ class Track:
         self.passed_by = 0
         """Due times without a run that are no longer kept, and were never judged."""
         if not same:
-            begin = at if timetable.is_absolute else at + SETTLING
+            begin = at if timetable.is_absolute else at + SETTLING_TIME
             self.next_due = timetable.next_after(begin)
         self._is_by_hand: bool | None = None
         self._periods: dict[float, float | None] = {}
@@ -92,7 +92,7 @@ class Track:
             before = next((one.due for one in reversed(self.occurrences) if one.due < due), None)
             periods.append(None if before is None else due - before)
         shortest = min((period for period in periods if period is not None), default=86400.0)
-        return min(LONGEST_GRACE, max(LEAST_GRACE, GRACE_SHARE * shortest))
+        return min(MAX_GRACE, max(MIN_GRACE, GRACE_SHARE * shortest))
 
     def unsure(self, due: float) -> float:
         """Seconds by which a clock change makes a due time uncertain; usually 0."""
@@ -159,7 +159,7 @@ class Track:
         latest = self.latest
         if latest is None:
             return False
-        self.occurrences[-1] = replace(latest, again=(*latest.again, run)[-_MOST_AGAIN:])
+        self.occurrences[-1] = replace(latest, again=(*latest.again, run)[-_MAX_AGAIN:])
         self._is_by_hand = None
         return True
 
@@ -209,7 +209,7 @@ class Track:
 
     def _append(self, due: float) -> None:
         self.occurrences.append(Occurrence(due))
-        gone = self.occurrences[:-MOST_OCCURRENCES]
+        gone = self.occurrences[:-MAX_OCCURRENCES]
         self.passed_by += sum(one.run is None and one.state is ScheduleState.WAITING for one in gone)
         del self.occurrences[: len(gone)]
 
@@ -273,8 +273,8 @@ class Track:
         if self.next_due is None:
             return
         period = self.period(self.next_due)
-        if period is not None and to - self.next_due > _MOST_BEHIND * period:
-            self.next_due = self._timetable.next_after(to - MOST_OCCURRENCES * period)
+        if period is not None and to - self.next_due > _MAX_CATCH_UP * period:
+            self.next_due = self._timetable.next_after(to - MAX_OCCURRENCES * period)
 
     def _producers(self) -> tuple[str, ...]:
         """Who sends its runs: only producers seen in time at least twice, so that one accident does not count."""

@@ -16,22 +16,22 @@ from ha_monitor.store.briefs import Briefs
 from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.kept import facts_of, wrong_clocks_of
 from ha_monitor.store.keys import Keys
-from ha_monitor.store.queries import MOST_CHILDREN, MOST_ENDED, MOST_NEWEST
+from ha_monitor.store.queries import MAX_CHILDREN, MAX_ENDED, MAX_NEWEST
 from ha_monitor.store.record import Facts, WrongClocks
 from ha_monitor.store.redis_queries import ORPHANED, range_of
-from ha_monitor.store.worker_runs import MOST_ABANDONED
+from ha_monitor.store.worker_runs import MAX_ABANDONED
 
 AT_ONCE = 100
 """Records that one round trip reads."""
 SCANNED_AT_ONCE = 500
 """Keys, or entries of an index, that one call scans."""
-MOST_WAITS, MOST_OPEN = 1_000_000, 1_000_000
+MAX_WAITS, MAX_OPEN = 1_000_000, 1_000_000
 """Entries of an index above which a task may be missing from it, as in `lua/tables.lua`."""
-RENAMED = 10
+MAX_RENAMED = 10
 """Tasks that may have been removed from a full list since, because they turned out to have another name."""
-MOST_TOLD = 1000
+MAX_REPORTED = 1000
 """Disagreements that are reported."""
-LOOKS, PAUSE = 3, 0.5
+RECHECKS, PAUSE = 3, 0.5
 """How often a disagreement is checked again, and seconds before that."""
 
 Progress = Callable[[int, int], None]
@@ -78,24 +78,24 @@ class Agreement:
         indexes = (*self._by_task, self._keys.abandoned)
         total = sum(self._call_all(("DBSIZE",), *(("ZCARD", key) for key in indexes)))
         found: list[Disagreement] = []
-        for ids, in_list in self._all_ids(lambda: self._tell(progress, total)):
+        for ids, in_list in self._all_ids(lambda: self._report_progress(progress, total)):
             found += self._of(ids, in_list)
-            self.is_cut = len(found) > MOST_TOLD
+            self.is_cut = len(found) > MAX_REPORTED
             if self.is_cut:
                 break
         progress(total, total)
-        for _ in range(LOOKS):
+        for _ in range(RECHECKS):
             if not found:
                 break
             self._clock.sleep(PAUSE)
-            found = self._again(found)
-        return found[:MOST_TOLD]
+            found = self._recheck(found)
+        return found[:MAX_REPORTED]
 
-    def _tell(self, progress: Progress, total: int) -> None:
+    def _report_progress(self, progress: Progress, total: int) -> None:
         done = self.records + self.entries
         progress(done, max(total, done + 1))  # the number of entries in lists is not known beforehand
 
-    def _again(self, before: Sequence[Disagreement]) -> list[Disagreement]:
+    def _recheck(self, before: Sequence[Disagreement]) -> list[Disagreement]:
         suspects: dict[str, dict[str, None]] = {}
         for one in before:
             suspects.setdefault(one.in_list, {})[one.task_id] = None
@@ -108,7 +108,7 @@ class Agreement:
 
     def _still_in(self, in_list: str) -> set[str]:
         if in_list == self._keys.abandoned:
-            members = self._call("ZRANGE", in_list, 0, MOST_ABANDONED - 1)
+            members = self._call("ZRANGE", in_list, 0, MAX_ABANDONED - 1)
             return {task_id for member in members if (task_id := _left_by(member)) is not None}
         return set(map(_text, self._call("LRANGE", in_list, 0, -1)))
 
@@ -138,7 +138,7 @@ class Agreement:
         for key in (self._keys.newest("*"), self._keys.children("*")):
             for lists in self._scan("SCAN", "MATCH", key):
                 for name in lists:
-                    ids = [_text(one) for one in self._call("LRANGE", name, 0, MOST_CHILDREN - 1)]
+                    ids = [_text(one) for one in self._call("LRANGE", name, 0, MAX_CHILDREN - 1)]
                     self.entries += len(ids)
                     yield from ((part, _text(name)) for part in _in_parts(ids))
                 progressed()
@@ -168,13 +168,13 @@ class Agreement:
             never = [one for one, facts in known.items() if not (facts.received_count or facts.started_count)]
             return [Disagreement(one, "in abandoned, though no worker ever had it", in_list) for one in never]
         if in_list:
-            strangers = [one for one, facts in known.items() if not self._may_be_in(in_list, facts)]
+            misplaced = [one for one, facts in known.items() if not self._may_be_in(in_list, facts)]
             return [
                 Disagreement(one, f"in {in_list}, though its record has another name or root", in_list)
-                for one in strangers
+                for one in misplaced
             ]
         sizes = self._call_all(*(("ZCARD", key) for key in self._by_task[:3]))
-        full = [size >= most for size, most in zip(sizes, (MOST_ENDED, MOST_WAITS, MOST_OPEN), strict=True)]
+        full = [size >= most for size, most in zip(sizes, (MAX_ENDED, MAX_WAITS, MAX_OPEN), strict=True)]
         now = float(self._call("TIME")[0])
         queues = _pairs(self._call("HGETALL", keys.wait_queues))
         lists = self._lists(list(dict.fromkeys(name for facts in known.values() for name in self._lists_of(facts))))
@@ -182,12 +182,12 @@ class Agreement:
         found: list[Disagreement] = []
         for number, (task_id, facts) in enumerate(known.items()):
             ended, waits, opened, since = scores[4 * number : 4 * number + 4]
-            told = _Told(facts, clocks.get(task_id, WrongClocks()))
-            is_old = told.heard_at < now - self._failure_ttl
+            expected = _Expected(facts, clocks.get(task_id, WrongClocks()))
+            is_old = expected.heard_at < now - self._failure_ttl
             texts = [
-                _about_end(told, ended, may_lack=full[0] or is_old),
-                _about_wait(told, waits, queues, may_lack=full[1] or is_old),
-                _about_open(told, opened, may_lack=full[2] or is_old or not self._keeps_open),
+                _about_end(expected, ended, may_lack=full[0] or is_old),
+                _about_wait(expected, waits, queues, may_lack=full[1] or is_old),
+                _about_open(expected, opened, may_lack=full[2] or is_old or not self._keeps_open),
                 "in open-since and not in open" if since is not None and opened is None else "",
             ]
             for name in self._lists_of(facts):
@@ -211,13 +211,13 @@ class Agreement:
         """The ids in lists; None for one that is full or not kept, since it may lack any."""
         found: dict[str, frozenset[str] | None] = {}
         for name, size in zip(names, self._call_all(*(("LLEN", name) for name in names)), strict=True):
-            most = MOST_NEWEST - RENAMED if name.startswith(self._keys.newest("")) else MOST_CHILDREN
+            most = MAX_NEWEST - MAX_RENAMED if name.startswith(self._keys.newest("")) else MAX_CHILDREN
             is_whole = 0 < size < most
             found[name] = frozenset(map(_text, self._call("LRANGE", name, 0, -1))) if is_whole else None
         return found
 
 
-class _Told:
+class _Expected:
     """What a record says about the indexes that must contain its task."""
 
     def __init__(self, facts: Facts, clocks: WrongClocks) -> None:
@@ -238,30 +238,32 @@ class _Told:
         self.since = {max(at, due) // 1000 for at in (clocks.queued_at(sent, retried), max(sent, retried))}
 
 
-def _about_end(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
+def _about_end(expected: _Expected, score: bytes | None, *, may_lack: bool) -> str:
     if score is None:
-        return "" if may_lack or not told.failed else "not in ended-badly, though it ended badly"
+        return "" if may_lack or not expected.failed else "not in ended-badly, though it ended badly"
     code = _whole(score) % 16
     if code in ORPHANED:
-        return "in ended-badly as orphaned, though it has ended" if told.has_ended else ""
-    return "" if told.failed and code == told.code else "in ended-badly, though it ended differently"
+        return "in ended-badly as orphaned, though it has ended" if expected.has_ended else ""
+    return "" if expected.failed and code == expected.code else "in ended-badly, though it ended differently"
 
 
-def _about_wait(told: _Told, score: bytes | None, queues: dict[bytes, bytes], *, may_lack: bool) -> str:
-    if told.queue is None:
+def _about_wait(expected: _Expected, score: bytes | None, queues: dict[bytes, bytes], *, may_lack: bool) -> str:
+    if expected.queue is None:
         return "" if score is None else "in waits, though it does not wait"
-    number = queues.get(told.queue.encode("utf-8", "surrogatepass"), b"")
+    number = queues.get(expected.queue.encode("utf-8", "surrogatepass"), b"")
     if score is None:
-        return "" if may_lack or not number else f"not in waits, though it waits in {told.queue}"
-    if not number.isdigit() or _whole(score) - range_of(int(number))[0] not in told.since:
+        return "" if may_lack or not number else f"not in waits, though it waits in {expected.queue}"
+    if not number.isdigit() or _whole(score) - range_of(int(number))[0] not in expected.since:
         return "in waits with another queue or time"
     return ""
 
 
-def _about_open(told: _Told, score: bytes | None, *, may_lack: bool) -> str:
+def _about_open(expected: _Expected, score: bytes | None, *, may_lack: bool) -> str:
     if score is None:
-        return "" if may_lack or told.has_ended or not told.is_known else "not in open, though it is not finished"
-    return "in open, though it has ended" if told.has_ended and not told.runs_again else ""
+        return (
+            "" if may_lack or expected.has_ended or not expected.is_known else "not in open, though it is not finished"
+        )
+    return "in open, though it has ended" if expected.has_ended and not expected.runs_again else ""
 
 
 def _left_by(member: bytes) -> str | None:

@@ -198,7 +198,7 @@ class Store(Protocol):
         """
 
     @property
-    def lacks_work(self) -> bool:
+    def needs_restore(self) -> bool:
         """Whether the store went back, and this instance has not yet repeated all that it merged and announced lately.
         Does no I/O.
         """
@@ -224,7 +224,7 @@ def nothing() -> None:
 class CountStore(Protocol):
     """What an instance has counted for its metrics, over all its restarts, and how counts are moved.
 
-    If several calls are made, `between` is called after each: it keeps alive what must not wait for all of them, and
+    If several calls are made, `keep_alive` is called after each: it keeps alive what must not wait for all of them, and
     may raise as they do. What it counts itself is not lost.
     """
 
@@ -232,10 +232,10 @@ class CountStore(Protocol):
     def outdated(self) -> bool:
         """Whether the counts must be read again, because a connection was made. Does no I/O."""
 
-    def read(self, between: Callable[[], None] = nothing) -> Counts:
+    def read(self, keep_alive: Callable[[], None] = nothing) -> Counts:
         """All counts, and the label sets of all instances. Blocks, for many calls."""
 
-    def read_of(self, name: str, between: Callable[[], None] = nothing) -> Counts:
+    def read_of(self, name: str, keep_alive: Callable[[], None] = nothing) -> Counts:
         """The counts of an instance that is gone. Blocks."""
 
     def take_changes(self) -> list[Any]:
@@ -246,10 +246,10 @@ class CountStore(Protocol):
     def make_room(self, room: int, reserve: int) -> None:
         """Set how many more samples may be added, and how many of these only without a worker label. Does no I/O."""
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         """Note label sets that other instances may not know, for the next ticks. Does no I/O."""
 
-    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None] = nothing) -> None:
         """Raise this instance's counts to what they were before the store went back. Blocks."""
 
     def move(
@@ -257,7 +257,7 @@ class CountStore(Protocol):
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
-        between: Callable[[], None] = nothing,
+        keep_alive: Callable[[], None] = nothing,
     ) -> bool:
         """Add the numbers of fields to other fields. Blocks, for several calls.
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.store import RedisStore
 
-KEEP = 24 * 3600
+ATTEMPT_TTL = 24 * 3600
 """Seconds for which an attempt is remembered."""
-MOST_KEPT = 100
+MAX_SET_ASIDE = 100
 """Messages set aside that are kept for inspection."""
 
 
@@ -25,7 +25,7 @@ class RedisAttempts:
         :returns: for each message how often its handling had begun before.
         """
         keys = list(map(self._store.keys.attempt, names))
-        begun: list[int] = self._store.run("attempt", {"below": below, "keep": KEEP}, keys)
+        begun: list[int] = self._store.run("attempt", {"below": below, "keep": ATTEMPT_TTL}, keys)
         return begun
 
     def succeeded(self, names: Sequence[str]) -> None:
@@ -34,4 +34,4 @@ class RedisAttempts:
 
     def set_aside(self, name: str, entry: bytes) -> None:
         """Keep a report on a message, as JSON; only the newest are kept."""
-        self._store.run("set_aside", {"message": name, "told": as_lua_string(entry), "most_kept": MOST_KEPT})
+        self._store.run("set_aside", {"message": name, "report": as_lua_string(entry), "most_kept": MAX_SET_ASIDE})

@@ -23,7 +23,7 @@ from ha_monitor.store.results import Applied, Counting
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.text.visible import visible
 
-FAR = 0.05
+DISTANT_CALL = 0.05
 """Seconds above which a call takes too long to make several in a row."""
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -175,7 +175,7 @@ class ScriptCalls:
         asked = self._clock.monotonic()
         reply = self._receive(name)
         took = self._clock.monotonic() - asked
-        self.is_far, self.is_slow = took > FAR, took > SLOW_CALL
+        self.is_far, self.is_slow = took > DISTANT_CALL, took > SLOW_CALL
         return reply
 
     def _next_applied(self) -> Any:
@@ -204,7 +204,7 @@ class ScriptCalls:
             self._recent.merged(batch, batch.size)
 
     def _send(self, name: str, options: Mapping[str, Any], more_keys: Sequence[str] = ()) -> None:
-        self._progress.tell()
+        self._progress.sent()
         script = self._scripts[name]
         common = {
             **self._common,

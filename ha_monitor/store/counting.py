@@ -18,9 +18,9 @@ AT_ONCE = 1000
 """Counts that one call reads or restores."""
 MOVED_AT_ONCE = 250
 """Counts that one call moves, since each takes several commands."""
-MOST_TOLD = 500
+MAX_LABEL_SETS = 500
 """Label sets that one tick adds."""
-MOST_GONE = 10
+MAX_GONE = 10
 """Instances that never came back, returned at once."""
 
 
@@ -43,66 +43,66 @@ class RedisCounts:
         self._keys = keys
         self.name = counting.name if counting else None
         self.key = keys.counts(counting.name if counting else "")
-        self._how: dict[str, Any] | None = None if counting is None else counting.for_scripts()
+        self._script_options: dict[str, Any] | None = None if counting is None else counting.for_scripts()
         self._changes: list[Any] = []
-        self._untold: list[bytes] = []
+        self._unpublished: list[bytes] = []
         """Label sets that other instances may not know."""
         self.latest = 0.0
         """When the latest known label set was added, as Redis holds it."""
         self.outdated = True
 
     @property
-    def how(self) -> Mapping[str, Any] | None:
+    def script_options(self) -> Mapping[str, Any] | None:
         """How the scripts are to count; None for not at all."""
-        return self._how
+        return self._script_options
 
     def connected(self) -> None:
         """A connection was made: what calls over the previous one have counted may be unknown."""
         self.outdated = True
         self._changes.clear()
 
-    def replied(self, told: Sequence[Any]) -> None:
-        """:param told: the part of a reply about what was counted (`lua/counted.lua`)."""
-        if told:
-            added, changes = told
+    def replied(self, counted: Sequence[Any]) -> None:
+        """:param counted: the part of a reply about what was counted (`lua/counted.lua`)."""
+        if counted:
+            added, changes = counted
             self._changes += changes
-            if self._how is not None:
-                self._how["room"] -= added
+            if self._script_options is not None:
+                self._script_options["room"] -= added
 
     def make_room(self, room: int, reserve: int) -> None:
-        if self._how is not None:
-            self._how["room"], self._how["reserve"] = room, reserve
+        if self._script_options is not None:
+            self._script_options["room"], self._script_options["reserve"] = room, reserve
 
     def take_changes(self) -> list[Any]:
         changes, self._changes = self._changes, []
         return changes
 
-    def read(self, between: Callable[[], None] = nothing) -> Counts:
+    def read(self, keep_alive: Callable[[], None] = nothing) -> Counts:
         self._changes.clear()  # what is counted between two calls is at most as old as what is read
-        label_sets = [one for piece in self._label_sets(between) for one in piece]
-        raw = list(self._fields(self.key, between))
+        label_sets = [one for piece in self._label_sets(keep_alive) for one in piece]
+        raw = list(self._fields(self.key, keep_alive))
         self.latest = max((one.added for one in label_sets), default=0.0)
         self.outdated = False
         return Counts(raw, label_sets)
 
-    def read_of(self, name: str, between: Callable[[], None] = nothing) -> Counts:
-        return Counts(list(self._fields(self._keys.counts(name), between)))
+    def read_of(self, name: str, keep_alive: Callable[[], None] = nothing) -> Counts:
+        return Counts(list(self._fields(self._keys.counts(name), keep_alive)))
 
-    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None] = nothing) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None] = nothing) -> None:
         rows = [(as_lua_string(field), str(number)) for field, number in counts.items()]
         for first in range(0, len(rows), AT_ONCE):
             self._calls.run("restore_counts", {"counts": rows[first : first + AT_ONCE]})
-            between()
+            keep_alive()
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
-        self._untold += label_sets
+    def publish(self, label_sets: Sequence[bytes]) -> None:
+        self._unpublished += label_sets
 
     def move(
         self,
         moves: Sequence[tuple[bytes, bytes]],
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
-        between: Callable[[], None] = nothing,
+        keep_alive: Callable[[], None] = nothing,
     ) -> bool:
         other = None if gone is None else (gone[0], int(gone[1] * 1000))
         more_keys = [] if gone is None else [self._keys.counts(gone[0])]
@@ -114,7 +114,7 @@ class RedisCounts:
                 "move_counts", {"moves": rows[part], "forgotten": names[part], "gone": other}, more_keys
             ):
                 return False
-            between()
+            keep_alive()
         return True
 
     def heard(self, within: float) -> list[str]:
@@ -123,25 +123,25 @@ class RedisCounts:
 
     def gone(self, after: float) -> list[str]:
         until = self._now() - after * 1000
-        found = self._calls.command("ZRANGEBYSCORE", self._keys.counting, "-inf", until, "LIMIT", 0, MOST_GONE)
+        found = self._calls.command("ZRANGEBYSCORE", self._keys.counting, "-inf", until, "LIMIT", 0, MAX_GONE)
         return [name.decode("utf-8", "replace") for name in found]
 
     # --- for the ticks ---------------------------------------------------------------------
 
-    def untold(self) -> list[msgspec.Raw]:
+    def unpublished(self) -> list[msgspec.Raw]:
         """Label sets for the next tick."""
-        return [as_lua_string(name) for name in self._untold[:MOST_TOLD]]
+        return [as_lua_string(name) for name in self._unpublished[:MAX_LABEL_SETS]]
 
-    def ticked(self, told: Sequence[Any]) -> LabelSets | None:
-        """:param told: the number of label sets, and some that were added, as the tick returned them."""
-        if not told:
+    def ticked(self, reply: Sequence[Any]) -> LabelSets | None:
+        """:param reply: the number of label sets, and some that were added, as the tick returned them."""
+        if not reply:
             return None
-        del self._untold[:MOST_TOLD]
-        added = [LabelSet(name, float(score)) for name, score in zip(told[1::2], told[2::2], strict=True)]
+        del self._unpublished[:MAX_LABEL_SETS]
+        added = [LabelSet(name, float(score)) for name, score in zip(reply[1::2], reply[2::2], strict=True)]
         self.latest = max((one.added for one in added), default=self.latest)
-        return LabelSets(told[0], added)
+        return LabelSets(reply[0], added)
 
-    def _label_sets(self, between: Callable[[], None]) -> Iterator[list[LabelSet]]:
+    def _label_sets(self, keep_alive: Callable[[], None]) -> Iterator[list[LabelSet]]:
         after = "-inf"
         while True:
             flat = self._calls.command(
@@ -149,17 +149,17 @@ class RedisCounts:
             )
             piece = [LabelSet(name, float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
             yield [one for one in piece if math.isfinite(one.added)]
-            between()
+            keep_alive()
             if len(piece) < AT_ONCE:
                 return
             after = f"({piece[-1].added}"
 
-    def _fields(self, key: str, between: Callable[[], None]) -> Iterator[bytes]:
+    def _fields(self, key: str, keep_alive: Callable[[], None]) -> Iterator[bytes]:
         cursor: bytes | int = 0
         while True:
             cursor, flat = self._calls.command("HSCAN", key, cursor, "COUNT", AT_ONCE)
             yield from flat
-            between()
+            keep_alive()
             if cursor in (b"0", 0):
                 return
 

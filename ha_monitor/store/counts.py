@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 SEPARATOR = "\x1f"
-MOST_COUNT = 1 << 53
+MAX_COUNT = 1 << 53
 """No count grows larger; `counting.lua` ensures that."""
 SINGLE = frozenset({"l", "s", "S", "z"})
 """Kinds with one label only, which may contain anything."""
@@ -73,4 +73,4 @@ def count_in(raw: bytes) -> int | None:
         count = int(raw)
     except ValueError:
         return None
-    return count if 0 <= count <= MOST_COUNT else None
+    return count if 0 <= count <= MAX_COUNT else None

@@ -33,7 +33,7 @@ def repair(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
         for kind in wanted.values()
     ]
     raw = run("repair", {"aside": keys.aside, "kept_for": KEPT, "expected": expected}, list(wanted))
-    told = []
+    reports = []
     for key, found, aside, value in (map(_text, row) for row in raw):
         is_what = (
             f"holds {value}, a value that this program does not write"
@@ -42,12 +42,12 @@ def repair(run: Run, keys: Keys, token: int, counts_key: str) -> list[str]:
         )
         said = f"{key} {is_what}, so something else writes to this Redis"
         if aside:
-            told.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
+            reports.append(f"{said}; a new key is begun, and the old value is kept for a week as {aside}")
         elif key in own:
             raise LeaseLost(f"{said}; this instance registers again; look at the key, then delete it")
         else:
             raise StoreRefused(f"{said}; nothing is merged meanwhile: restore the key, or delete it if you cannot")
-    return told
+    return reports
 
 
 def _text(raw: bytes) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ha_monitor.store.incidents import Incident, Phase, Told
+from ha_monitor.store.incidents import Incident, Notified, Phase
 
 Kept = TypeVar("Kept")
 HOUR = 3600.0
@@ -66,11 +66,11 @@ class Changes(NamedTuple):
     """(incident, channel) about which nothing needs to be known any longer."""
 
 
-class Book(NamedTuple):
+class DeliveryState(NamedTuple):
     """What is known about all deliveries."""
 
     now: float
-    told: Mapping[tuple[str, str], Told]
+    notified: Mapping[tuple[str, str], Notified]
     """By incident and channel. `times` is 0 for an entry that is only noted."""
     claims: Sequence[Claim]
     taken: Mapping[str, Sequence[float]]
@@ -80,26 +80,28 @@ class Book(NamedTuple):
 class Deliveries(Protocol):
     """What the leader does with messages. Raises as `store/api.py` says."""
 
-    def exchange(self, changes: Changes = Changes()) -> Book | None:  # noqa: B008 - it is immutable
+    def exchange(self, changes: Changes = Changes()) -> DeliveryState | None:  # noqa: B008 - it is immutable
         """Report to the store, and read what it knows then. Blocks; None, without any effect, if this instance does not
         lead.
         """
 
 
-def told_by_channel(told: Mapping[tuple[str, str], Told], incident: str) -> dict[str, Told]:
+def notified_by_channel(notified: Mapping[tuple[str, str], Notified], incident: str) -> dict[str, Notified]:
     """What each channel was told about an incident, for people."""
-    return {channel: one for (known, channel), one in told.items() if known == incident and one.times}
+    return {channel: one for (known, channel), one in notified.items() if known == incident and one.times}
 
 
-def with_told(incidents: Sequence[Incident], told: Mapping[tuple[str, str], Told]) -> list[Incident]:
+def with_notified(incidents: Sequence[Incident], notified: Mapping[tuple[str, str], Notified]) -> list[Incident]:
     """The incidents, with what each channel was told about them."""
-    return [replace(one, told=told_by_channel(told, one.id)) for one in incidents] if told else list(incidents)
+    return (
+        [replace(one, told=notified_by_channel(notified, one.id)) for one in incidents] if notified else list(incidents)
+    )
 
 
-def told_by(claim: Claim, at: float) -> dict[tuple[str, str], Told]:
+def notified_by(claim: Claim, at: float) -> dict[tuple[str, str], Notified]:
     """What a channel has been told once it took a message."""
     return {
-        (one.incident, claim.channel): Told(at, one.phase, one.number, one.size, one.members) for one in claim.parts
+        (one.incident, claim.channel): Notified(at, one.phase, one.number, one.size, one.members) for one in claim.parts
     }
 
 
@@ -108,29 +110,31 @@ def delivery_id(part: Part, channel: str) -> str:
     return f"{part.incident}.{channel}.{part.number}"
 
 
-def book_of(
-    now: float, claims: Mapping[bytes, bytes], told: Mapping[bytes, bytes], taken: Mapping[bytes, bytes]
-) -> Book:
+def delivery_state(
+    now: float, claims: Mapping[bytes, bytes], notified: Mapping[bytes, bytes], taken: Mapping[bytes, bytes]
+) -> DeliveryState:
     """What is known, read from the stored values. Broken ones are left out.
 
     :param claims: by id.
-    :param told: by `field_of`.
+    :param notified: by `field_of`.
     :param taken: times in ms by id.
     """
     times: dict[str, list[float]] = {}
     for name, at in taken.items():
         channel = name.decode("utf-8", "replace").rpartition(".")[0].rpartition(".")[2]
         times.setdefault(channel, []).append(float(at) / 1000)
-    return Book(now, read_told(told), [one for raw in claims.values() if (one := read_claim(raw))], times)
+    return DeliveryState(
+        now, read_notified(notified), [one for raw in claims.values() if (one := read_claim(raw))], times
+    )
 
 
-def read_told(told: Mapping[bytes, bytes]) -> dict[tuple[str, str], Told]:
+def read_notified(notified: Mapping[bytes, bytes]) -> dict[tuple[str, str], Notified]:
     """What each channel was told about each incident, or is noted for it.
 
-    :param told: the stored values, by `field_of`.
+    :param notified: the stored values, by `field_of`.
     """
-    known: dict[tuple[str, str], Told] = {}
-    for field, raw in told.items():
+    known: dict[tuple[str, str], Notified] = {}
+    for field, raw in notified.items():
         incident, mark, channel = field.decode("utf-8", "replace").rpartition(_MARK)
         if mark and (entry := read_entry(raw)) is not None:
             known[incident, channel] = entry
@@ -142,14 +146,14 @@ def field_of(incident: str, channel: str) -> str:
     return f"{incident}{_MARK}{channel}"
 
 
-def entry_of(told: Told) -> bytes:
+def entry_of(notified: Notified) -> bytes:
     """The stored value."""
-    return _pack(told)
+    return _pack(notified)
 
 
-def read_entry(raw: bytes) -> Told | None:
+def read_entry(raw: bytes) -> Notified | None:
     """The inverse of `entry_of`; None if the value is invalid."""
-    return _read(_TOLD, raw)
+    return _read(_NOTIFIED, raw)
 
 
 def read_claim(raw: bytes) -> Claim | None:
@@ -165,7 +169,7 @@ def pack_claim(claim: Claim) -> bytes:
 _MARK = "\x1f"
 _pack = msgspec.json.Encoder().encode
 _CLAIM = msgspec.json.Decoder(Claim)
-_TOLD = msgspec.json.Decoder(Told)
+_NOTIFIED = msgspec.json.Decoder(Notified)
 
 
 def _read(decoder: msgspec.json.Decoder[Kept], raw: bytes) -> Kept | None:

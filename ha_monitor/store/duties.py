@@ -16,9 +16,9 @@ from ha_monitor.store.results import Silent, Table, Watched, Watching, WorkerSta
 from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.store.store import RedisStore
 
-MOST_LOOKS = 200
+MAX_WORKERS_PER_CALL = 200
 """Workers that one call looks at, so that none blocks Redis for long."""
-MOST_CALLS = 5
+MAX_CALLS = 5
 """Calls of one duty in a row; only one if the store is far away. The rest is left for the next time."""
 
 _to_json = msgspec.json.Encoder().encode
@@ -64,7 +64,7 @@ class Duties:
         """
         silence = _Silence(may_declare_lost, together, watermark)
         watched = self._watch_some(watching, silence, queues, consumes)
-        for _ in range(MOST_CALLS - 1):
+        for _ in range(MAX_CALLS - 1):
             if watched is None or self._watch_places[0] == "0" or self._store.is_far:
                 break
             more = self._watch_some(watching, silence, [], {})
@@ -84,7 +84,7 @@ class Duties:
             "may_declare_lost": silence.may_declare_lost,
             "together": silence.together,
             "watermark": None if watermark is None else [int(seconds * 1000) for seconds in watermark],
-            "most_looks": MOST_LOOKS,
+            "most_looks": MAX_WORKERS_PER_CALL,
             "places": self._watch_places,
             "queues": queues,
             "consumes": [text for pair in consumes.items() for text in pair],
@@ -130,7 +130,7 @@ class Duties:
         :param report: whether they are announced and counted; if not, only the state for finding them is updated.
         """
         items: list[OutboxItem] = []
-        for _ in range(MOST_CALLS):
+        for _ in range(MAX_CALLS):
             items += self._some_losses(report=report)
             if self.all_accounted or self._store.is_far:
                 break

@@ -9,7 +9,7 @@ from msgspec import Struct, field
 
 HOURS = 24
 """Hours for which a group has its number of failures."""
-MOST_TASKS = 20
+MAX_TASKS = 20
 NEW_FOR = 86_400.0
 """Seconds after its first error for which a group is new."""
 LEARNING = 600.0
@@ -57,7 +57,7 @@ class ErrorGroup(NamedTuple):
     message: str
     """Of the last error."""
     tasks: tuple[FailedTask, ...]
-    """The tasks with the latest errors, the latest first, at most `MOST_TASKS`."""
+    """The tasks with the latest errors, the latest first, at most `MAX_TASKS`."""
     traceback: str
     """The end of the last traceback; empty if there was none."""
     resolved_at: float | None = None

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from ha_monitor.events.model import Event
 from ha_monitor.text.patterns import fits
 
-MOST_INCIDENTS = 500
+MAX_INCIDENTS = 500
 """Incidents that are kept, including those that are over."""
-MOST_SILENCES = 100
-MOST_MARKS = 100
+MAX_SILENCES = 100
+MAX_MARKS = 100
 """Marks of deployments that are kept: the latest."""
 
 BEFORE = "before"
@@ -38,7 +38,7 @@ class Phase(StrEnum):
     RESOLVED = "resolved"
 
 
-class Told(Struct, frozen=True, omit_defaults=True):
+class Notified(Struct, frozen=True, omit_defaults=True):
     """What one channel has been told about an incident."""
 
     at: float
@@ -79,7 +79,7 @@ class Incident(Struct, frozen=True, omit_defaults=True):
     one meanwhile.
     """
     silenced_until: float | None = None
-    told: Mapping[str, Told] = {}
+    told: Mapping[str, Notified] = {}
     """By the name of the channel."""
     members: tuple[str, ...] = ()
     """What was combined into one incident, such as the workers that were lost within a minute."""

@@ -14,10 +14,10 @@ from ha_monitor.events.model import ID_SIZE
 from ha_monitor.store.queries import KeptTask, StoryEvent
 from ha_monitor.store.record import Facts, WrongClocks, record_of, state_of
 
-MOST_VALUES = 6
+MAX_VALUES = 6
 """Consecutive values of a record."""
-LEAST_VALUES = 2
-MOMENT_SIZE, UNKNOWN, MOST_IDS = 3, 15, 1000
+MIN_VALUES = 2
+MOMENT_SIZE, UNKNOWN, MAX_IDS = 3, 15, 1000
 """As in `lua/story.lua` and `lua/ids.lua`."""
 _HEADS = {0xD9: 2, 0xDA: 3, 0xDB: 5}
 """Bytes before the text, by their first byte; a short text has one."""
@@ -29,8 +29,8 @@ _facts_of = msgspec.msgpack.Decoder(Facts).decode
 _clocks_of = msgspec.msgpack.Decoder(WrongClocks).decode
 _Raw = msgspec.Raw
 _whole_of = msgspec.msgpack.Decoder(tuple[Facts, _Raw, _Raw, _Raw, _Raw, _Raw]).decode
-_SIX = bytes((0x90 | MOST_VALUES,))
-_NOT_ASKED = -1.0
+_SIX = bytes((0x90 | MAX_VALUES,))
+_NOT_COMPUTED = -1.0
 
 
 def _story_of(facts: Facts, events: Iterable[tuple[int, int]]) -> tuple[StoryEvent, ...]:
@@ -71,7 +71,7 @@ class _ReadTask(KeptTask):
     def __init__(self, task_id: str, facts: Facts, values: Sequence[Any]) -> None:
         """:param values: the values of the record; the first is not used."""
         self._task_id, self._facts, self._values = task_id, facts, values
-        self._heard = _NOT_ASKED
+        self._heard = _NOT_COMPUTED
 
     def __getattr__(self, name: str) -> Any:
         """Computes an attribute when it is first asked for."""
@@ -117,7 +117,7 @@ class _ReadTask(KeptTask):
     @property
     def first_heard(self) -> float:
         # A list of tasks is sorted by this again and again while it grows.
-        if self._heard == _NOT_ASKED:
+        if self._heard == _NOT_COMPUTED:
             self._heard = self._first_heard()
         return self._heard
 
@@ -125,8 +125,10 @@ class _ReadTask(KeptTask):
         facts = self._facts
         counts = (facts.received_count, facts.started_count, facts.finished_count)
         known = sum(counts) + (facts.sent is not None)
-        is_told = max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
-        if not is_told:
+        is_in_facts = (
+            max(counts) <= 1 and facts.reconciled is None and known == _count(self._values) and not facts.marks
+        )
+        if not is_in_facts:
             return super().first_heard
         # The facts have the time of each event that happened.
         times = (facts.sent, facts.received, facts.started, facts.finished)
@@ -172,7 +174,7 @@ def read_kept(task_id: str, raw: bytes) -> KeptTask | None:
 
 def _count(values: Sequence[Any]) -> int:
     """How many events a record has merged; -1 if it does not say."""
-    if len(values) < MOST_VALUES:
+    if len(values) < MAX_VALUES:
         return -1
     packed = memoryview(values[1])
     count, rest = divmod(len(packed) - _HEADS.get(packed[0], 1), ID_SIZE)
@@ -183,8 +185,8 @@ def _with_those_of_times(events: list[tuple[int, int]], facts: Facts) -> list[tu
     """The events of a record that was brief meanwhile, and the last of each kind, as far as its facts show them."""
     times = (facts.sent, facts.received, facts.started, facts.finished)
     codes = (Code.SENT, Code.RECEIVED, Code.STARTED, facts.finish)
-    told = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
-    return sorted({*events, *told})
+    of_times = {(at, int(code)) for at, code in zip(times, codes, strict=True) if at is not None and code is not None}
+    return sorted({*events, *of_times})
 
 
 def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
@@ -203,7 +205,7 @@ def _events(values: Sequence[Any]) -> tuple[list[tuple[int, int]], bool]:
     for (second,), high, middle, low in zip(_SECONDS.iter_unpack(ids), moments, moments, moments, strict=False):
         if (code := low & 15) != UNKNOWN:
             events.append((second * 1_000_000 + (high << 12 | middle << 4 | low >> 4), code))
-    return events, len(events) == count < MOST_IDS
+    return events, len(events) == count < MAX_IDS
 
 
 def _bytes_of(packed: msgspec.Raw) -> bytes:
@@ -214,7 +216,7 @@ def _bytes_of(packed: msgspec.Raw) -> bytes:
 
 def _values(raw: bytes) -> list[msgspec.Raw]:
     """The values of a record; empty if it cannot be read. The record does not contain their number."""
-    for count in range(MOST_VALUES, LEAST_VALUES - 1, -1):
+    for count in range(MAX_VALUES, MIN_VALUES - 1, -1):
         try:
             return _values_of(bytes((0x90 | count,)) + raw)
         except ValueError:

@@ -17,9 +17,9 @@ WHY_LOST = {
     "FORGOTTEN": "Redis no longer knows this instance: its keys were deleted, or Redis went back to an earlier state",
 }
 """Why an instance no longer has a lease, by the word that `lua/lease.lua` returns."""
-LONGEST = 150.0
+KEPT_FOR = 150.0
 """Seconds for which recent work is kept: longer than anything waits in a record (`lua/tick.lua`)."""
-MOST_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 """Bytes of recent work: some seconds at the highest rate; a fail-over is noticed sooner."""
 IDS_AT_ONCE = 1000
 """Ids that one call passes to the store."""
@@ -102,29 +102,29 @@ class OutboxProgress:
     def start_anew(self) -> None:
         """The instance has a new token, and so an empty outbox with sequence numbers from 0."""
         self.announced = 0
-        self._told: deque[int] = deque()
+        self._in_flight: deque[int] = deque()
         """What each call in flight tells the store."""
         self._confirmed = 0
 
     def disconnected(self) -> None:
         """No call is in flight any more."""
-        self._told.clear()
+        self._in_flight.clear()
 
     def announce(self, upto: int) -> None:
         """All items below a sequence number are announced."""
         self.announced = max(self.announced, upto)
 
-    def tell(self) -> None:
+    def sent(self) -> None:
         """A call is sent that tells the store how far the outbox is announced."""
-        self._told.append(self.announced)
+        self._in_flight.append(self.announced)
 
     def confirm(self) -> None:
         """The oldest of those calls returned."""
-        self._confirmed = max(self._confirmed, self._told.popleft())
+        self._confirmed = max(self._confirmed, self._in_flight.popleft())
 
     def refused(self) -> None:
         """The oldest of those calls changed nothing."""
-        self._told.popleft()
+        self._in_flight.popleft()
 
     def confirm_upto(self, upto: int) -> None:
         """A separate call has told the store that all items below a sequence number are announced."""
@@ -145,7 +145,7 @@ class RollbackMemory:
         """Confirmed calls under the current lease."""
         self.known = 0
         """When the last rollback that this instance knows of was noticed, ms since the epoch; 0 if none."""
-        self._untold: Rollback | None = None
+        self._unreported: Rollback | None = None
 
     def registered(self, reply: Sequence[int | list[int]]) -> None:
         """The instance has a new token, for which no call is counted yet.
@@ -166,14 +166,14 @@ class RollbackMemory:
 
     def take(self) -> Rollback | None:
         """A rollback that this instance was the first to notice, to be reported; each is returned once."""
-        untold, self._untold = self._untold, None
-        return untold
+        unreported, self._unreported = self._unreported, None
+        return unreported
 
     def _noticed(self, reply: Sequence[int | list[int]]) -> None:
         self.known = max(self.known, _number(reply[0]))
         if len(reply) > 1 and isinstance(found := reply[1], list):
             since, calls = found
-            self._untold = Rollback(self.known / 1000, since / 1000 if since else None, calls)
+            self._unreported = Rollback(self.known / 1000, since / 1000 if since else None, calls)
 
 
 def _number(value: int | list[int]) -> int:
@@ -229,11 +229,11 @@ class RecentWork(Generic[Work]):
         self._lost = deque(kept.work for kept in self._kept if kept.work is not None)
 
     @property
-    def is_lost(self) -> bool:
+    def must_repeat(self) -> bool:
         """Whether some of the work still has to be repeated in the store."""
         return bool(self._ids or self._lost)
 
-    def hand_over(self, note: Callable[[Sequence[str]], object], merge: Callable[[Work], Work | None]) -> None:
+    def repeat_some(self, note: Callable[[Sequence[str]], object], merge: Callable[[Work], Work | None]) -> None:
         """Repeat a part of the lost work; a part whose call raises is repeated again later.
 
         :param note: gets ids of announced events, before anything is merged.
@@ -252,6 +252,6 @@ class RecentWork(Generic[Work]):
     def _keep(self, kept: _Kept[Work]) -> None:
         self._kept.append(kept)
         self._size += kept.size
-        oldest = kept.at - LONGEST
-        while self._size > MOST_BYTES or self._kept[0].at < oldest:
+        oldest = kept.at - KEPT_FOR
+        while self._size > MAX_BYTES or self._kept[0].at < oldest:
             self._size -= self._kept.popleft().size

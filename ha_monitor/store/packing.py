@@ -17,9 +17,9 @@ _SHORT_HEADS = tuple(bytes((0xA0 | size,)) for size in range(32))
 """The MessagePack header of a short text, by its length."""
 _pieces_of = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _number_in = msgspec.msgpack.Decoder(int).decode
-A_FACT = 8
+FACT_SIZE = 8
 """Values in the longest fact."""
-_MISSING = tuple((False,) * (A_FACT - size) for size in range(A_FACT + 1))
+_MISSING = tuple((False,) * (FACT_SIZE - size) for size in range(FACT_SIZE + 1))
 """Padding of shorter facts, by their length: Lua's lists are much slower with holes in them."""
 
 
@@ -65,19 +65,19 @@ class PackedBatch(NamedTuple):
         size = len(tasks) + len(workers) + len(others) if batch.tasks or batch.workers or batch.others else 0
         return cls(msgspec.Raw(tasks), msgspec.Raw(workers), msgspec.Raw(others), size)
 
-    def behind(self, tasks: int) -> PackedBatch | None:
+    def rest_after(self, tasks: int) -> PackedBatch | None:
         """The rest after so many tasks are merged; None if there is none."""
         pieces = _pieces_of(self.tasks)
         left, place = _number_in(pieces[0]) - tasks, 1
         if left <= 0:
             return None
         for _ in range(tasks):
-            place += 2 + A_FACT * _number_in(pieces[place + 1])
+            place += 2 + FACT_SIZE * _number_in(pieces[place + 1])
         return self._replace(tasks=msgspec.Raw(_pack([left, *pieces[place:]])))
 
 
 def _flat_tasks(tasks: Mapping[str, list[Fact]]) -> bytes:
-    """Tasks as one list, [number of tasks, task id, number of facts, …, task id, …], each fact as A_FACT values: the
+    """Tasks as one list, [number of tasks, task id, number of facts, …, task id, …], each fact as FACT_SIZE values: the
     script takes facts out of it in less time than Redis needs to make a list of each.
     """
     flat: list[Any] = [len(tasks)]

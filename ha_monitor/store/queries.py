@@ -25,13 +25,13 @@ from ha_monitor.store.queue_flow import KnownQueue, QueueFlow, QueueWait
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
 
-MOST_NAMES = 2000
+MAX_NAMES = 2000
 """Names of tasks that are kept: those heard of lately."""
-MOST_NEWEST = 200
+MAX_NEWEST = 200
 """The newest tasks kept for a name."""
-MOST_CHILDREN = 10_000
+MAX_CHILDREN = 10_000
 """The newest tasks kept for a root."""
-MOST_ENDED = 100_000
+MAX_ENDED = 100_000
 """Tasks that failed, were rejected, revoked or orphaned: the latest."""
 
 

@@ -18,7 +18,7 @@ class KnownQueue(NamedTuple):
     """A queue of tasks."""
 
     name: str
-    is_told: bool
+    has_producers: bool
     """Whether a producer has reported that it sent a task there: otherwise it is not known what waits in it."""
     consumed_at: float | None
     """When the leader last found that a worker consumes it, seconds since the epoch; None if it has not looked, or

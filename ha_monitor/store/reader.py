@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from ha_monitor.store.results import StoreInfo
     from ha_monitor.store.tail import Tail
 
-MOST_WORKERS = 2000
+MAX_WORKERS = 2000
 """Workers that are read at most, so that the answer comes in time."""
 AT_ONCE = 100
 """Workers that one call reads, so that none blocks Redis for long."""
 READS_ONLY = "EVAL_RO"
 """The command for scripts that only read, from Redis 7.0 on."""
-_MOST = 2**53
+_MAX_NUMBER = 2**53
 
 
 class InstanceEntry(NamedTuple):
@@ -202,7 +202,7 @@ class StoreReader:
         return entries
 
     def workers(self, late_after: float) -> Workers:
-        """The workers that any instance has heard of, by name: the `MOST_WORKERS` heard of last.
+        """The workers that any instance has heard of, by name: the `MAX_WORKERS` heard of last.
 
         :param late_after: seconds of silence until a worker is late; only the leader declares one lost.
         """
@@ -212,7 +212,7 @@ class StoreReader:
         script = read_script("workers")
         now = self.queries.now()
         known = call("ZCARD", keys.workers)
-        raw = call("ZREVRANGE", keys.workers, 0, MOST_WORKERS - 1, "WITHSCORES")
+        raw = call("ZREVRANGE", keys.workers, 0, MAX_WORKERS - 1, "WITHSCORES")
         heard = [(raw[index], _number(raw[index + 1])) for index in range(0, len(raw), 2)]
         found = []
         for start in range(0, len(heard), AT_ONCE):
@@ -326,4 +326,4 @@ def _number(raw: bytes | None) -> float:
         value = float(raw or 0)
     except ValueError:
         return 0.0
-    return value if abs(value) <= _MOST else 0.0
+    return value if abs(value) <= _MAX_NUMBER else 0.0

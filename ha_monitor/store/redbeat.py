@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from ha_monitor.config.schedules import RedBeat
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.errors import ConfigurationError, StoreUnavailable
-from ha_monitor.schedules.model import MOST_SCHEDULES
+from ha_monitor.schedules.model import MAX_SCHEDULES
 from ha_monitor.store.connection import StoreConnection
 
 AT_ONCE = 100
 """Entries that one round trip reads."""
 FIELD = "definition"
 """The field of an entry that says what it is. The other one, `meta`, says when it last ran."""
-LONGEST = 100_000
+MAX_LENGTH = 100_000
 """Bytes of a field: RedBeat writes none longer than that."""
 
 
@@ -40,13 +40,13 @@ class RedBeatReader:
             connection.close()
 
     def _read(self, connection: StoreConnection) -> Mapping[str, Mapping[str, str]]:
-        keys = connection.call("ZRANGE", f"{self._settings.prefix}:schedule", 0, MOST_SCHEDULES - 1)
+        keys = connection.call("ZRANGE", f"{self._settings.prefix}:schedule", 0, MAX_SCHEDULES - 1)
         found: dict[str, Mapping[str, str]] = {}
         for first in range(0, len(keys), AT_ONCE):
             some = keys[first : first + AT_ONCE]
             rows = connection.call_all(*(("HGET", key, FIELD) for key in some))
             for key, raw in zip(some, rows, strict=True):
-                found[_text(key)] = {FIELD: _text(raw)} if raw and len(raw) <= LONGEST else {}
+                found[_text(key)] = {FIELD: _text(raw)} if raw and len(raw) <= MAX_LENGTH else {}
         return found
 
 

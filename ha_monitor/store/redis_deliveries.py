@@ -7,15 +7,15 @@ from typing import Any
 
 from ha_monitor.store.deliveries import (
     HOUR,
-    Book,
     Changes,
-    book_of,
+    DeliveryState,
+    delivery_state,
     entry_of,
     field_of,
+    notified_by,
     pack_claim,
-    told_by,
 )
-from ha_monitor.store.incidents import Phase, Told
+from ha_monitor.store.incidents import Notified, Phase
 from ha_monitor.store.packing import as_lua_string
 from ha_monitor.store.store import RedisStore
 
@@ -26,9 +26,11 @@ class RedisDeliveries:
     def __init__(self, store: RedisStore) -> None:
         self._store = store
 
-    def exchange(self, changes: Changes = Changes()) -> Book | None:  # noqa: B008 - it is immutable
-        taken = [(one.claim.id, int(one.at * 1000), list(_flat(told_by(one.claim, one.at)))) for one in changes.taken]
-        noted = {(incident, channel): Told(at, Phase.PENDING, 0) for incident, channel, at in changes.noted}
+    def exchange(self, changes: Changes = Changes()) -> DeliveryState | None:  # noqa: B008 - it is immutable
+        taken = [
+            (one.claim.id, int(one.at * 1000), list(_flat(notified_by(one.claim, one.at)))) for one in changes.taken
+        ]
+        noted = {(incident, channel): Notified(at, Phase.PENDING, 0) for incident, channel, at in changes.noted}
         options = {
             "claimed": [text for one in changes.claimed for text in (one.id, as_lua_string(pack_claim(one)))],
             "taken": taken,
@@ -40,12 +42,12 @@ class RedisDeliveries:
         reply = self._store.run("deliveries", options)
         if reply is None:
             return None
-        now, claims, told, taken_at = reply
-        return book_of(now / 1000, _pairs(claims), _pairs(told), _pairs(taken_at))
+        now, claims, notified, taken_at = reply
+        return delivery_state(now / 1000, _pairs(claims), _pairs(notified), _pairs(taken_at))
 
 
-def _flat(told: Mapping[tuple[str, str], Told]) -> Iterator[Any]:
-    for key, one in told.items():
+def _flat(notified: Mapping[tuple[str, str], Notified]) -> Iterator[Any]:
+    for key, one in notified.items():
         yield from (field_of(*key), as_lua_string(entry_of(one)))
 
 

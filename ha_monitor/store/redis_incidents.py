@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ha_monitor.store.deliveries import read_told, with_told
+from ha_monitor.store.deliveries import read_notified, with_notified
 from ha_monitor.store.incidents import (
-    MOST_MARKS,
-    MOST_SILENCES,
+    MAX_MARKS,
+    MAX_SILENCES,
     Incident,
     Mark,
     Phase,
@@ -43,11 +43,11 @@ class RedisIncidents:
 
     def incidents(self) -> list[Incident]:
         keys = self._keys
-        raw, told, silences, time = self._commands(
+        raw, notified, silences, time = self._commands(
             ("HGETALL", keys.incidents), ("HGETALL", keys.notify_told), ("HVALS", keys.silences), ("TIME",)
         )
         kept = [one for one in _kept(raw) if one.kind]
-        known = with_told(kept, read_told(dict(zip(told[::2], told[1::2], strict=True))))
+        known = with_notified(kept, read_notified(dict(zip(notified[::2], notified[1::2], strict=True))))
         return worst_first(with_silences(known, list(_read(_silence_in, silences)), _seconds(time)))
 
     def kept(self) -> list[Incident]:
@@ -61,16 +61,16 @@ class RedisIncidents:
 
     def silence(self, silence: Silence) -> bool:
         entry = (silence.id, as_lua_string(_to_json(silence)), ceil(silence.until * 1000))
-        return bool(self._run("silence", silence=entry, most_silences=MOST_SILENCES))
+        return bool(self._run("silence", silence=entry, most_silences=MAX_SILENCES))
 
     def end(self, silence_id: str) -> bool:
         return bool(self._call("HDEL", self._keys.silences, silence_id))
 
     def marks(self) -> list[Mark]:
-        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MOST_MARKS - 1)))
+        return list(_read(_mark_in, self._call("LRANGE", self._keys.deploys, 0, MAX_MARKS - 1)))
 
     def mark(self, mark: Mark) -> None:
-        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MOST_MARKS)
+        self._run("deploy", mark=as_lua_string(_to_json(mark)), most_marks=MAX_MARKS)
 
     def _run(self, name: str, **options: Any) -> Any:
         script = read_script(name)

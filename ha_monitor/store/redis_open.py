@@ -10,7 +10,7 @@ from ha_monitor.store.queries import OpenPage
 
 FIRST_PAGE, ENTRIES_AT_ONCE = 100, 1000
 """Entries of an index that one call reads, at first and at most."""
-LONGEST_LOOK = 3_600_000
+MAX_FIRST_LOOK = 3_600_000
 """The most ms by which a first look is later than its task, as in `lua/looks.lua`."""
 SLACK = 5000
 """Ms by which a task may be newer than its entry in `open` says: the entry is rounded to seconds, and for a sender
@@ -71,11 +71,11 @@ class RedisOpenQueries:
         """
         tokens = self._call("ZRANGE", self._keys.leases, 0, -1)
         keys = [self._keys.instance(int(token)) for token in tokens if token.isdigit()]
-        told = self._connection.call_all(*(("HGET", key, "first_look") for key in keys))
-        known = [int(one) if one is not None and one.isdigit() else None for one in told]
+        replies = self._connection.call_all(*(("HGET", key, "first_look") for key in keys))
+        known = [int(one) if one is not None and one.isdigit() else None for one in replies]
         if not known or None in known:
-            return 0, LONGEST_LOOK
-        numbers = [min(one, LONGEST_LOOK) for one in known if one is not None]
+            return 0, MAX_FIRST_LOOK
+        numbers = [min(one, MAX_FIRST_LOOK) for one in known if one is not None]
         return min(numbers), max(numbers)
 
     def _shown(self, ids: list[bytes], *, is_new: bool, running: bool) -> list[str]:

@@ -21,7 +21,7 @@ from ha_monitor.store.keys import Keys
 from ha_monitor.store.name_statistics import KEPT as RUNS_KEPT
 from ha_monitor.store.name_statistics import Cell, NameStatistic, statistic_from
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.queries import MOST_NAMES, MOST_NEWEST, Ended, Gap, KeptTask, spans_of
+from ha_monitor.store.queries import MAX_NAMES, MAX_NEWEST, Ended, Gap, KeptTask, spans_of
 from ha_monitor.store.queue_flow import KEPT, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.record import Facts
 from ha_monitor.store.redis_open import RedisOpenQueries
@@ -31,11 +31,11 @@ RECORDS_AT_ONCE = 100
 """Task records that one call reads: most have half a kilobyte, the largest a hundred times that; and groups of errors,
 of five kilobytes.
 """
-CALLS_UNDER_WAY = 4
+CALLS_IN_FLIGHT = 4
 """Calls for records that are in flight, at most: Redis may answer them one after the other."""
 ENTRIES_AT_ONCE = 1000
 """Entries of an index that one call reads."""
-MOST_GROUPS = 2000
+MAX_GROUPS = 2000
 NAMES_AT_ONCE = 100
 """Names whose ids, or hours of names whose statistics, are requested before the first answer is read."""
 ORPHANED = {11: State.SENT, 12: State.RECEIVED, 13: State.STARTED}
@@ -78,21 +78,21 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         records: list[bytes | None] = []
         sent = 0
         for received in range(len(calls)):
-            while sent < min(len(calls), received + CALLS_UNDER_WAY):
+            while sent < min(len(calls), received + CALLS_IN_FLIGHT):
                 self._connection.send("MGET", *map(self._keys.task, calls[sent]))
                 sent += 1
             records += self._connection.receive()
         return records
 
     def names(self) -> list[str]:
-        return sorted(map(_text, self._call("ZRANGE", self._keys.names, 0, MOST_NAMES - 1)))
+        return sorted(map(_text, self._call("ZRANGE", self._keys.names, 0, MAX_NAMES - 1)))
 
     def newest(self, name: str, count: int) -> list[str]:
         return list(dict.fromkeys(self.newest_of([name], count)[0]))
 
     def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
         found: list[list[str]] = []
-        last = min(offset + count, MOST_NEWEST) - 1
+        last = min(offset + count, MAX_NEWEST) - 1
         if last < offset:
             return [[] for _ in names]
         asked = [("LRANGE", self._keys.newest(name), offset, last) for name in names]
@@ -153,10 +153,13 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return sorted(name for name, count in zip(numbers, counts, strict=True) if count)
 
     def known_queues(self) -> list[KnownQueue]:
-        told = set(map(_text, self._call("HKEYS", self._keys.wait_queues)))
+        with_producers = set(map(_text, self._call("HKEYS", self._keys.wait_queues)))
         raw = self._call("ZRANGE", self._keys.queues, 0, -1, "WITHSCORES")
         consumed = {_text(raw[at]): float(raw[at + 1]) / 1000 for at in range(0, len(raw), 2)}
-        return [KnownQueue(name, name in told, consumed.get(name)) for name in sorted({*told, *consumed})]
+        return [
+            KnownQueue(name, name in with_producers, consumed.get(name))
+            for name in sorted({*with_producers, *consumed})
+        ]
 
     def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
         now = int(self.now() * 1000)
@@ -225,7 +228,7 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         return sorted(found, key=lambda gap: (gap.since, gap.until, gap.what))
 
     def error_ids(self, beginning: str = "") -> list[str]:
-        found = map(_text, self._call("ZREVRANGE", self._keys.errors, 0, MOST_GROUPS - 1))
+        found = map(_text, self._call("ZREVRANGE", self._keys.errors, 0, MAX_GROUPS - 1))
         return [group_id for group_id in found if group_id.startswith(beginning)]
 
     def error_groups(self, ids: Sequence[str]) -> list[ErrorGroup | None]:

@@ -17,18 +17,18 @@ from ha_monitor.store.connection import StoreConnection
 from ha_monitor.store.keys import Keys
 from ha_monitor.store.outbox import read_entry
 from ha_monitor.store.packing import json_object
-from ha_monitor.store.tail import RENEWED_EVERY, WANTED_FOR, Counted, TailEvent, TailGap
+from ha_monitor.store.tail import RENEWED_EVERY, WANTED_FOR, GapDetector, TailEvent, TailGap
 
 PIECES_AT_ONCE = 16
 """Entries of the stream, of at most 128 kB each."""
-LONGEST_BLOCK = 1.0
+MAX_BLOCK = 1.0
 """Seconds for which Redis is asked to wait for new entries."""
 _CURSOR = re.compile(r"([0-9]{1,15}-[0-9]{1,19})\.([0-9]{1,18}|-)")
-A_WISH, A_CYCLE = 2**31, 2**21
+START_INTERVAL, START_COUNT = 2**31, 2**21
 """Room for announcements between one start of the count and the next, and how many starts are told apart: the count
 must be a number that Lua holds exactly and that `lua/repair.lua` accepts. Each millisecond has its own start.
 """
-MOST_KNOWN = 1000
+MAX_KNOWN_INSTANCES = 1000
 """Instances whose names are remembered."""
 _entries_in = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
@@ -42,10 +42,10 @@ class RedisTail:
         self._call = connection.call
         self._keys = keys
         self._clock = clock
-        self._block = min(LONGEST_BLOCK, timeout / 2)
+        self._block = min(MAX_BLOCK, timeout / 2)
         self._renewed_at = float("-inf")
         self._cursor = b"0-0"
-        self._counted = Counted()
+        self._gap_detector = GapDetector()
         self._wanted: int | None = None
         """The count of announcements when `tail-wanted` was renewed; None once that was checked."""
         self._found: list[TailEvent | TailGap] = []
@@ -55,14 +55,18 @@ class RedisTail:
 
     def begin(self) -> None:
         self._renew()
-        self._counted.last = self._wanted  # everything counted so far is from before
+        self._gap_detector.last = self._wanted  # everything counted so far is from before
         last = self._call("XREVRANGE", self._keys.tail, "+", "-", "COUNT", 1)
         for place, raw in last:
-            self._cursor, self._counted.at = place, _time_of(place)
+            self._cursor, self._gap_detector.at = place, _time_of(place)
             upto = _number(_fields(raw).get(b"n"))
             # An entry from before `tail-wanted` expired was counted from another start.
-            if upto is not None and self._wanted is not None and upto // A_WISH == self._wanted // A_WISH:
-                self._counted.last = upto
+            if (
+                upto is not None
+                and self._wanted is not None
+                and upto // START_INTERVAL == self._wanted // START_INTERVAL
+            ):
+                self._gap_detector.last = upto
 
     def resume(self, cursor: str) -> None:
         found = _CURSOR.fullmatch(cursor)
@@ -70,19 +74,19 @@ class RedisTail:
             raise ValueError("expected the cursor from the end of the previous answer")
         place, last = found.groups()
         self._cursor, self._is_resumed = place.encode(), True
-        self._counted.at, self._counted.last = _time_of(self._cursor), None if last == "-" else int(last)
+        self._gap_detector.at, self._gap_detector.last = _time_of(self._cursor), None if last == "-" else int(last)
         self._renew()
-        before, wanted = self._counted.last, self._wanted
-        if before is None or wanted is None or before // A_WISH == wanted // A_WISH:
+        before, wanted = self._gap_detector.last, self._wanted
+        if before is None or wanted is None or before // START_INTERVAL == wanted // START_INTERVAL:
             return
         # Nobody has watched for a while: what was announced meanwhile is not in the stream.
-        self._found.append(TailGap(self._counted.at, self._now(), None))
-        self._counted.last = wanted if self._is_at_end() else None
+        self._found.append(TailGap(self._gap_detector.at, self._now(), None))
+        self._gap_detector.last = wanted if self._is_at_end() else None
         self._wanted = None
 
     @property
     def cursor(self) -> str:
-        last = self._counted.last
+        last = self._gap_detector.last
         return f"{self._cursor.decode()}.{'-' if last is None else last}"
 
     def read(self, within: float) -> list[TailEvent | TailGap]:
@@ -101,7 +105,7 @@ class RedisTail:
     def _renew(self) -> None:
         """Have the instances continue, or begin, to fill the stream."""
         if not self._call("EXPIRE", self._keys.tail_wanted, WANTED_FOR):
-            start = int(self._now() * 1000) % A_CYCLE * A_WISH
+            start = int(self._now() * 1000) % START_COUNT * START_INTERVAL
             self._call("SET", self._keys.tail_wanted, start, "EX", WANTED_FOR, "NX")
         self._wanted = _number(self._call("GET", self._keys.tail_wanted))
         self._renewed_at = self._clock.monotonic()
@@ -118,7 +122,7 @@ class RedisTail:
         """If something must be there and nothing comes, the stream was created anew with earlier ids, as after a
         fail-over to a Redis whose clock is behind: it is read from its beginning.
         """
-        last = self._counted.last
+        last = self._gap_detector.last
         if not self._found and self._wanted is not None and last is not None and self._wanted > last:
             self._cursor = b"0-0"
         self._wanted = None
@@ -134,10 +138,14 @@ class RedisTail:
             return  # foreign
         who = self._instance(_number(fields.get(b"by")))
         self._cursor = place
-        new, last = self._counted.unseen(entries), self._counted.last
-        if last is not None and upto <= last and (not new or (self._is_resumed and upto // A_WISH == last // A_WISH)):
+        new, last = self._gap_detector.unseen(entries), self._gap_detector.last
+        if (
+            last is not None
+            and upto <= last
+            and (not new or (self._is_resumed and upto // START_INTERVAL == last // START_INTERVAL))
+        ):
             return  # it was read before, by this reader or by the one that it continues
-        if (gap := self._counted.gap(upto, len(entries), at)) is not None:
+        if (gap := self._gap_detector.gap(upto, len(entries), at)) is not None:
             self._found.append(gap)
         self._found += [TailEvent(entry, at, who) for entry in new]
 
@@ -146,7 +154,7 @@ class RedisTail:
             return {}
         if token not in self._who:
             raw = self._call("HGET", self._keys.instance(token), "who")
-            if len(self._who) >= MOST_KNOWN:
+            if len(self._who) >= MAX_KNOWN_INSTANCES:
                 self._who.clear()
             self._who[token] = json_object(raw or b"{}")
         return self._who[token]

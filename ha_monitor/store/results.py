@@ -61,7 +61,7 @@ class Recovered(NamedTuple):
     """What the outbox held after a broken connection."""
 
     items: list[OutboxItem]
-    behind: int
+    next_sequence: int
     """Sequence number of the next item."""
     taken: Sequence[Takeover] = ()
     """What this instance took over in a tick whose reply was lost."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, Judgement, Occurrence, Source
 
-MOST_GAPS = 50
+MAX_GAPS = 50
 """Periods without a listener that are kept: the latest."""
 
 

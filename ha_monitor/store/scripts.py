@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ha_monitor.events.catalogue import TASK_EVENTS, Awaits, Code
-from ha_monitor.events.histogram import LAST_BUCKET, SHORTEST, STEPS
+from ha_monitor.events.histogram import LAST_BUCKET, MIN_DURATION, STEPS
 from ha_monitor.store.keys import FAMILIES, NAMES
 
 _NAMES = (
@@ -229,7 +229,7 @@ def event_constants() -> str:
 
 def histogram_constants() -> str:
     """What the scripts need for the histogram of durations: the shortest, the last bucket, and the steps."""
-    return f"local HISTOGRAM = {{ {SHORTEST}, {LAST_BUCKET}, {', '.join(map(repr, STEPS))} }}\n"
+    return f"local HISTOGRAM = {{ {MIN_DURATION}, {LAST_BUCKET}, {', '.join(map(repr, STEPS))} }}\n"
 
 
 GENERATED: Mapping[str, Callable[[], str]] = {

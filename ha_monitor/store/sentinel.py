@@ -21,16 +21,16 @@ from ha_monitor.clock import Clock
 from ha_monitor.errors import StoreUnavailable, reason_of
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.sentinel_url import Address, SentinelUrl, open_connection, shown
-from ha_monitor.threads import ThreadUnavailable, call_aside
+from ha_monitor.threads import ThreadUnavailable, call_in_thread
 
 AGREE_WITHIN = 0.2
 """Seconds that the others have after the first answer: one alone may lag, or be cut off with an old primary."""
-AGAIN_AFTER = 5.0
+RETRY_AFTER = 5.0
 """Seconds until the next sentinel is tried after one that could not be asked."""
 _QUESTION = ("SENTINEL", "get-master-addr-by-name")
-_FOREIGN = (redis.exceptions.RedisError, OSError, ValueError)
+_SENTINEL_ERRORS = (redis.exceptions.RedisError, OSError, ValueError)
 """What a connection to a sentinel may raise."""
-_OURS = Service("store.url", "sentinel:")
+_SERVICE = Service("store.url", "sentinel:")
 _LOGIN = "set sentinel_password, and sentinel_username if it has users, in store.url"
 _REASONS = {
     "Authentication required": f"it requires a password: {_LOGIN}",
@@ -51,7 +51,7 @@ class Sentinels:
         self._timeout = timeout
         self._clock = clock
         self._order = list(url.sentinels)
-        self._under_way: dict[Address, Future[Address | None]] = {}
+        self._in_progress: dict[Address, Future[Address | None]] = {}
 
     @property
     def order(self) -> tuple[Address, ...]:
@@ -91,13 +91,13 @@ class Sentinels:
     def _ask_all(self) -> dict[Future[Address | None], Address]:
         asked = {}
         for sentinel in self._order:
-            question = self._under_way.get(sentinel)
+            question = self._in_progress.get(sentinel)
             if question is None or question.done():
                 try:
-                    question = call_aside(f"sentinel {shown(sentinel)}", partial(self._ask, sentinel))
+                    question = call_in_thread(f"sentinel {shown(sentinel)}", partial(self._ask, sentinel))
                 except ThreadUnavailable:
                     continue
-                self._under_way[sentinel] = question
+                self._in_progress[sentinel] = question
             asked[question] = sentinel
         return asked or self._ask_one_here()
 
@@ -106,7 +106,7 @@ class Sentinels:
         question: Future[Address | None] = Future()
         try:
             question.set_result(self._ask(self._order[0]))
-        except _FOREIGN as error:
+        except _SENTINEL_ERRORS as error:
             question.set_exception(error)
         return {question: self._order[0]}
 
@@ -142,7 +142,7 @@ class SentinelWatch:
         """:param timeout: seconds for each step of connecting."""
         self._url = url
         self._timeout = timeout
-        self._due = Schedule(clock, AGAIN_AFTER)
+        self._due = Schedule(clock, RETRY_AFTER)
         self._turn = 0
         self._connecting: Future[Any] | None = None
         self._connection: Any = None
@@ -154,7 +154,7 @@ class SentinelWatch:
             return None
         try:
             return self._ask()
-        except (*_FOREIGN, ThreadUnavailable):
+        except (*_SENTINEL_ERRORS, ThreadUnavailable):
             self.close()
             self._due.restart()
             return None
@@ -164,7 +164,7 @@ class SentinelWatch:
         if self._connecting is not None:
             self._connecting.add_done_callback(_disconnect)
         if self._connection is not None:
-            with suppress(*_FOREIGN):
+            with suppress(*_SENTINEL_ERRORS):
                 self._connection.disconnect()
         self._connecting, self._connection, self._is_asked = None, None, False
 
@@ -186,7 +186,7 @@ class SentinelWatch:
             sentinel = self._url.sentinels[self._turn % len(self._url.sentinels)]
             self._turn += 1
             name = f"sentinel {shown(sentinel)}"
-            self._connecting = call_aside(name, partial(connection_to_sentinel, self._url, sentinel, self._timeout))
+            self._connecting = call_in_thread(name, partial(connection_to_sentinel, self._url, sentinel, self._timeout))
         if not self._connecting.done():
             return False
         connecting, self._connecting = self._connecting, None
@@ -197,7 +197,7 @@ class SentinelWatch:
 def connection_to_sentinel(url: SentinelUrl, sentinel: Address, timeout: float) -> Any:
     """A connection to a sentinel. Blocks for at most the timeout at each step.
 
-    :raises Exception: one of `_FOREIGN`.
+    :raises Exception: one of `_SENTINEL_ERRORS`.
     """
     options = {
         "protocol": 2,
@@ -240,14 +240,14 @@ def reason_given(problem: BaseException | None, service: str) -> str:
     for words, reason in _REASONS.items():
         if words in text:
             return reason
-    return cause_of(problem, _OURS).text
+    return cause_of(problem, _SERVICE).text
 
 
 def _is_lasting(problem: BaseException | None) -> bool:
     refused = (redis.exceptions.ResponseError, redis.exceptions.AuthenticationError)
-    return problem is None or isinstance(problem, refused) or cause_of(problem, _OURS).lasting
+    return problem is None or isinstance(problem, refused) or cause_of(problem, _SERVICE).lasting
 
 
 def _disconnect(connecting: Future[Any]) -> None:
-    with suppress(*_FOREIGN):
+    with suppress(*_SENTINEL_ERRORS):
         connecting.result().disconnect()

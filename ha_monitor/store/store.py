@@ -10,15 +10,15 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.store.calls import NotReplicated, ScriptCalls
 from ha_monitor.store.damage import repair
-from ha_monitor.store.fellows import living_fellows
 from ha_monitor.store.keys import FORMAT, Keys
 from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.packing import PackedBatch, as_lua_string, json_object
+from ha_monitor.store.peers import live_peers
 from ha_monitor.store.results import Counting, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
 from ha_monitor.store.sentinel_url import is_sentinel_url
 from ha_monitor.store.server_info import ASK, read_info, store_info
 
-MOST_DUE = 500
+MAX_DUE = 500
 """Entries that one tick makes due at most, so that a backlog cannot block Redis for long."""
 
 
@@ -35,13 +35,13 @@ class RedisStore(ScriptCalls):
         settings: StoreSettings,
         node_id: str,
         clock: Clock,
-        held: float = 0.0,
+        requeue_delay: float = 0.0,
         counting: Counting | None = None,
         *,
         first_look: float | None = None,
     ) -> None:
         """
-        :param held: seconds for which the broker may keep messages of an instance that vanished.
+        :param requeue_delay: seconds for which the broker may keep messages of an instance that vanished.
         :param counting: None to count nothing.
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
@@ -51,14 +51,14 @@ class RedisStore(ScriptCalls):
         self._common = {
             "prefix": self.keys.prefix,
             "lease": self._lease_ms(),
-            "held": int(held * 1000),
+            "requeue_delay": int(requeue_delay * 1000),
             "success_ttl": int(settings.success_ttl),
             "detail_ttl": settings.shrinks_after,
             "failure_ttl": int(settings.failure_ttl),
             "worker_ttl": int(settings.worker_ttl),
             "name_wait": int(settings.name_wait * 1000),
             "first_look": None if first_look is None else int(first_look * 1000),
-            "counting": self.counts.how,
+            "counting": self.counts.script_options,
         }
 
     @property
@@ -130,7 +130,7 @@ class RedisStore(ScriptCalls):
         asked = self._clock.monotonic()
         options = {
             "may_take_over": self._lease.may_take_over(),
-            "most": MOST_DUE,
+            "most": MAX_DUE,
             "eligible": eligible,
             "watermark_age": None if watermark_age is None else int(watermark_age * 1000),
             "looked_after": None if looked_at is None else int(self._lease.since_answer(looked_at) * 1000),
@@ -139,7 +139,7 @@ class RedisStore(ScriptCalls):
             "rejected": [as_lua_string(sample) for sample in rejected],
             "counts_as": self.counts.name,
             "label_sets_after": self.counts.latest,
-            "own_label_sets": self.counts.untold(),
+            "own_label_sets": self.counts.unpublished(),
         }
         first, raw, next_due, taken, own, leads, step, label_sets = self._call("tick", options)
         self._lease.renewed(asked)
@@ -156,7 +156,7 @@ class RedisStore(ScriptCalls):
 
     def peers(self) -> list[Peer]:
         """The other instances with a valid lease."""
-        return living_fellows(self.commands, self.keys, self.token)
+        return live_peers(self.commands, self.keys, self.token)
 
     def info(self) -> StoreInfo:
         """Which settings may make Redis lose what it has confirmed, and how many keys it has evicted."""
@@ -164,10 +164,10 @@ class RedisStore(ScriptCalls):
         return store_info(read_info(self.command("EVAL", ASK, 0)), by_sentinel=by_sentinel, waits=waits)
 
     @property
-    def lacks_work(self) -> bool:
+    def needs_restore(self) -> bool:
         """Whether Redis went back, and this instance has not yet repeated its recent work. Does no I/O."""
         self._recent.store_went_back(self._rollbacks.known)
-        return self._recent.is_lost
+        return self._recent.must_repeat
 
     def restore(self) -> list[OutboxItem]:
         """Repeat a part of that; returns what is to be announced of it."""
@@ -177,9 +177,9 @@ class RedisStore(ScriptCalls):
             options = {"tasks": batch.tasks, "workers": batch.workers, "others": batch.others}
             first, raw, _, _, _, merged = self._call("apply", options)
             items.extend(read_items(first, raw))
-            return batch.behind(merged)
+            return batch.rest_after(merged)
 
-        self._recent.hand_over(lambda ids: self._call("restore", {"ids": ids}), merge)
+        self._recent.repeat_some(lambda ids: self._call("restore", {"ids": ids}), merge)
         return items
 
     def unregister(self) -> int:

@@ -11,16 +11,16 @@ from ha_monitor.store.outbox import OutboxItem, read_items
 from ha_monitor.store.results import Candidate, Candidates, Confirmation, FinishedTask, OrphanedTask, StuckTask
 from ha_monitor.store.store import RedisStore
 
-LEAST_RUN_TIME = 300.0
+MIN_RUN_TIME = 300.0
 """Seconds that a run may take at least with `run_time_factor`, however short its baseline run time is."""
-MOST_LOOKS = 1000
+MAX_RECORDS = 1000
 """Records that one round looks at, so that many open tasks cannot block Redis for long."""
-MOST_CANDIDATES = 100
+MAX_CANDIDATES = 100
 """Tasks that one round asks about, so that neither the question nor the answers are long."""
-ABSENT = 120.0
+MAX_ABSENCE = 120.0
 """Seconds for which a vanished instance may come back with events that no other received, on a broker that does not
 redeliver: it may be alive, but without a store."""
-MOST_WORKERS = 20
+MAX_WORKERS = 20
 """Workers that one round returns."""
 
 KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orphaned", FinishedTask: "finished"}
@@ -29,19 +29,20 @@ KINDS: dict[type[Confirmation], str] = {StuckTask: "stuck", OrphanedTask: "orpha
 class RedisOpenTasks:
     """The part of the shared record about tasks that make no progress."""
 
-    def __init__(self, store: RedisStore, settings: StuckSettings, absent: float = 0.0) -> None:
-        """:param absent: `ABSENT`, or 0 if the broker redelivers the messages of an instance that vanished."""
+    def __init__(self, store: RedisStore, settings: StuckSettings, max_absence: float = 0.0) -> None:
+        """:param max_absence: `MAX_ABSENCE`, or 0 if the broker redelivers the messages of an instance that
+        vanished."""
         self._store = store
-        self._absent = _milliseconds(absent)
+        self._max_absence = _milliseconds(max_absence)
         self._limits = limits_of(settings)
 
     def candidates(self) -> Candidates | None:
         """The tasks to ask about; None if this instance does not lead."""
         options = {
             "limits": self._limits,
-            "most_records": MOST_LOOKS,
-            "most_found": MOST_CANDIDATES,
-            "most_workers": MOST_WORKERS,
+            "most_records": MAX_RECORDS,
+            "most_found": MAX_CANDIDATES,
+            "most_workers": MAX_WORKERS,
         }
         reply = self._store.run("candidates", options)
         if reply is None:
@@ -62,7 +63,7 @@ class RedisOpenTasks:
         items: list[OutboxItem] = []
         while True:
             options = {
-                "absent": self._absent,
+                "absent": self._max_absence,
                 "limits": self._limits,
                 "required_watermark": required_watermark,
                 "confirmations": rows,
@@ -97,7 +98,7 @@ def limits_of(settings: StuckSettings) -> dict[str, Any]:
     return {
         **_by_phase(settings),
         "run_time_factor": settings.run_time_factor,
-        "least_run_time": _milliseconds(LEAST_RUN_TIME),
+        "least_run_time": _milliseconds(MIN_RUN_TIME),
         "tasks": [{"pattern": lua_pattern(pattern), **_by_phase(limits)} for pattern, limits in settings.tasks.items()],
     }
 
@@ -108,7 +109,7 @@ def first_look(settings: StuckSettings) -> float | None:
         return None
     limits = [settings.sent_after, settings.received_after, settings.started_after]
     if settings.run_time_factor:
-        limits.append(LEAST_RUN_TIME)
+        limits.append(MIN_RUN_TIME)
     for own in settings.tasks.values():
         limits += [limit for limit in (own.sent_after, own.received_after, own.started_after) if limit is not None]
     # Even without any limit, a task is checked when its worker is lost.

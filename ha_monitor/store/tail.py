@@ -15,7 +15,7 @@ from ha_monitor.store.outbox import Entry
 WANTED_FOR = 30
 """Seconds after which a request expires."""
 RENEWED_EVERY = 5.0
-MOST_MISSING = 10_000_000
+MAX_MISSING = 10_000_000
 """Announcements that may be missing at once: a larger number is from a store that has lost the count."""
 REMEMBERED = 50_000
 """Events whose ids a reader remembers, so that none is shown twice."""
@@ -65,7 +65,7 @@ class Tail(Protocol):
         """
 
 
-class Counted:
+class GapDetector:
     """Detects what is missing in a tail, and what has come before."""
 
     def __init__(self) -> None:
@@ -86,7 +86,7 @@ class Counted:
         since, self.last, self.at = self.at, upto, at
         if missing == 0:
             return None
-        return TailGap(since, at, missing if 0 < missing <= MOST_MISSING else None)
+        return TailGap(since, at, missing if 0 < missing <= MAX_MISSING else None)
 
     def unseen(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries that have not come before."""

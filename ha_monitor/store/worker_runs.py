@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 KEPT = 3600
 """Seconds for which they are kept, by minute."""
-MOST_ABANDONED = 10_000
+MAX_ABANDONED = 10_000
 """Tasks that workers may have left, for all workers together."""
-MOST_LOST_RUNS = 2000
+MAX_LOST_RUNS = 2000
 """Runs during which a worker was lost, or may have been."""
 TEN = 10
 """Minutes that are kept together, as in `lua/worker_runs.lua`."""

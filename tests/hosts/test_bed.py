@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.support.hosts import Bridge, CommandFailed, Host
+from tests.support.hosts.bridge import allow_watchers
 from tests.support.measured import Measured
 from tests.support.process import wait_until
 
@@ -65,6 +66,16 @@ def living(pids: Iterable[int]) -> list[int]:
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
                 found.append(pid)
     return found
+
+
+@pytest.mark.parametrize(("limit", "after"), [("128\n", "1024"), ("8192\n", "8192\n")])
+def test_the_kernels_limit_is_raised_for_many_hosts_and_never_lowered(tmp_path: Path, limit: str, after: str) -> None:
+    file = tmp_path / "max_user_instances"
+    file.write_text(limit)
+
+    allow_watchers(file)
+
+    assert file.read_text() == after
 
 
 def test_each_host_runs_its_own_systemd_and_its_own_debian(hosts: Three) -> None:

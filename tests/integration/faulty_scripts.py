@@ -105,7 +105,7 @@ class Snapshot:
             one.store._sent, one.store._applied = deque(), deque()
             one.store._clock = one.store._lease._clock = one.clock
             counts = one.store.counts = copy.copy(instance.store.counts)
-            counts._calls, counts._how, counts._changes = one.store, copy.copy(counts._how), []
-            one.store._common = {**one.store._common, "counting": counts._how}
+            counts._calls, counts._script_options, counts._changes = one.store, copy.copy(counts._script_options), []
+            one.store._common = {**one.store._common, "counting": counts._script_options}
             restored.append(one)
         return restored

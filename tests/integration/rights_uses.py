@@ -7,9 +7,9 @@ from unittest import mock
 
 from ha_monitor.broker import survey as surveying
 from ha_monitor.broker import task_query
-from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import broadcast_to_workers
 from ha_monitor.broker.inspection import queue_state
+from ha_monitor.broker.remote_control import answering_workers
 from ha_monitor.broker.source import Source
 from ha_monitor.check.findings import Finding, Severity
 from ha_monitor.config.schema import Config

@@ -69,13 +69,15 @@ class Instance:
         *,
         counting: Counting | None = None,
         stuck: StuckSettings | None = None,
-        held: float = 0.0,
+        requeue_delay: float = 0.0,
         **changes: Any,
     ) -> None:
         self.clock = TurnedClock()
         self.settings = settings(url, **changes)
         looks = None if stuck is None else first_look(stuck)
-        self._new = partial(RedisStore, self.settings, NODE, self.clock, held, counting=counting, first_look=looks)
+        self._new = partial(
+            RedisStore, self.settings, NODE, self.clock, requeue_delay, counting=counting, first_look=looks
+        )
         self.store = self._new()
         self.emitted: list[OutboxItem] = []
 

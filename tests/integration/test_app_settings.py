@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ha_monitor.broker import control
-from ha_monitor.broker.asking import answering_workers
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers, silence_of
 from ha_monitor.broker.redis_source import RedisSource
+from ha_monitor.broker.remote_control import answering_workers
 from ha_monitor.broker.survey import TaskQueue, survey
 from ha_monitor.broker.task_query import query_tasks
 from ha_monitor.check.findings import Severity
@@ -23,7 +23,7 @@ from ha_monitor.config.schema import Broker, Config, StoreSettings
 from tests.support.celery_app import make_app
 from tests.support.machine import patient
 from tests.support.process import wait_until
-from tests.support.reports import Told
+from tests.support.reports import RecordedReports
 from tests.support.services import PrivateRedis
 from tests.support.threads import plain_threads
 from tests.support.workers import CeleryWorker
@@ -162,14 +162,16 @@ def test_each_application_on_one_broker_has_its_own_workers(
 
         wait_until(lambda: "enabled by remote" in shop.log(), 30, "task events to be enabled")
         assert "enabled by remote" not in plain.log()
-        told = Told()
+        reports = RecordedReports()
         monkeypatch.setattr(control, "ATTEMPTS", 1)
         for name in ("shop", "none"):
             settings = config(name).broker
-            broadcast = WorkerBroadcast(plain_threads(), settings, SystemClock(), told)
+            broadcast = WorkerBroadcast(plain_threads(), settings, SystemClock(), reports)
             for _ in range(2):
                 broadcast.send(url).result(patient(30))
-        assert (told.failures, told.silences) == ([], [silence_of(settings)])
-        assert "none.pidbox" in told.silences[0]
+        assert (reports.failures, reports.silences) == ([], [silence_of(settings)])
+        assert "none.pidbox" in reports.silences[0]
         found = list(check_workers(config("none")))
-        assert [(one.severity, one.text.partition(": ")[2]) for one in found] == [(Severity.WARNING, told.silences[0])]
+        assert [(one.severity, one.text.partition(": ")[2]) for one in found] == [
+            (Severity.WARNING, reports.silences[0])
+        ]

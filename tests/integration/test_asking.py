@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.cli.main import main
-from ha_monitor.store.queries import MOST_NEWEST
+from ha_monitor.store.queries import MAX_NEWEST
 from tests.support.instances import Fleet
 from tests.support.kills import kill_at_random
 from tests.support.process import wait_until
@@ -187,7 +187,7 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
     listed = {one["task_id"] for one in frequent["items"]}
     assert listed <= of_it
     assert of_it - listed <= TRUTH.with_state("SUCCESS")
-    assert len(listed) >= MOST_NEWEST
+    assert len(listed) >= MAX_NEWEST
     assert not frequent["complete"]
     assert "succeeded tasks of tests.add beyond the newest 200" in frequent["gaps"][0]["what"]
 

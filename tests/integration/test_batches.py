@@ -11,7 +11,7 @@ import pytest
 from ha_monitor.config.schema import LogLevel
 from ha_monitor.events.decode import Batch, Message
 from ha_monitor.outputs.line import Identity, build_line
-from ha_monitor.pipeline.latency import MOST
+from ha_monitor.pipeline.latency import MAX_IN_FLIGHT
 from ha_monitor.store.results import Counting
 from tests.integration.storing import Inside, Instance
 from tests.support.recording import Recorded, read_stream
@@ -88,7 +88,7 @@ def cut_up(stream: Sequence[Recorded], size: int) -> Iterator[Sequence[Recorded]
 
 def in_batches(url: str, stream: Stream, size: int) -> Outcome:
     (one,) = made = instances(url, 1, stream.names)
-    one.apply_batches((decoded(part) for part in cut_up(stream.messages, size)), MOST)
+    one.apply_batches((decoded(part) for part in cut_up(stream.messages, size)), MAX_IN_FLIGHT)
     return outcome(url, made)
 
 

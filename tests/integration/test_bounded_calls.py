@@ -230,7 +230,7 @@ def test_what_cannot_be_announced_yet_is_not_read(store_url: str, inside: Inside
     """Given many large records that wait while an instance has just vanished, no tick reads them, though their time is
     over, and it is not said that more is due at once. What the vanished one left is taken over meanwhile.
     """
-    dead, one = Instance(store_url).start(), Instance(store_url, name_wait=0.01, held=60.0).start()
+    dead, one = Instance(store_url).start(), Instance(store_url, name_wait=0.01, requeue_delay=60.0).start()
     one.stay_in_contact()
     for bodies in large(LARGE, "task-failed"):
         one.apply(bodies)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.broker import asking
+from ha_monitor.broker import remote_control
 from ha_monitor.broker.control import WorkerBroadcast, broadcast_to_workers
 from ha_monitor.broker.survey import survey
 from ha_monitor.broker.task_query import query_tasks
@@ -23,7 +23,7 @@ from tests.support.instances import through
 from tests.support.machine import Timed, patient
 from tests.support.process import free_port, wait_until
 from tests.support.proxy import CutLink
-from tests.support.reports import Told
+from tests.support.reports import RecordedReports
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
 from tests.support.threads import plain_threads
 
@@ -182,11 +182,11 @@ def test_an_alarm_is_told_and_waited_for_with_one_connection(alarming: PrivateRa
     one connection, however often workers are asked, and others are refused without another one.
     """
     url = alarming.url()
-    told = Told()
-    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
+    reports = RecordedReports()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), reports)
     alarming.begin_alarm("disk")
     sent = broadcast.send(url)
-    wait_until(lambda: told.alarms, 30, "the alarm")
+    wait_until(lambda: reports.alarms, 30, "the alarm")
     assert broadcast.is_blocked
     for _ in range(5):
         broadcast.ask_again()
@@ -195,10 +195,10 @@ def test_an_alarm_is_told_and_waited_for_with_one_connection(alarming: PrivateRa
     assert connections(alarming) == 1
     assert broadcast.asked_at is None
     alarming.end_alarms()
-    wait_until(lambda: told.ends, 30, "its end")
+    wait_until(lambda: reports.ends, 30, "its end")
     sent.result(patient(30))
 
-    assert (len(told.alarms), len(told.ends), told.failures) == (1, 1, [])
+    assert (len(reports.alarms), len(reports.ends), reports.failures) == (1, 1, [])
     assert broadcast.asked_at is not None
     assert broadcast.unless_blocked(lambda: 42) == 42
 
@@ -207,20 +207,20 @@ def test_an_alarm_that_others_run_into_is_found_by_the_broadcast(alarming: Priva
     """Given an alarm that begins after the broadcast, the first question of another kind makes it known; a new
     connection to the broker ends the wait, and begins its own."""
     url = alarming.url()
-    told = Told()
-    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), told)
+    reports = RecordedReports()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url), SystemClock(), reports)
     broadcast.send(url).result(patient(30))
     alarming.begin_alarm("memory")
     config = Config(broker=Broker(url=url))
     with pytest.raises(BrokerBlocked):
         broadcast.unless_blocked(lambda: query_tasks(config, ["id"]))
     broadcast.retry()
-    wait_until(lambda: told.alarms, 30, "the alarm")
+    wait_until(lambda: reports.alarms, 30, "the alarm")
     again = broadcast.send(url)
     alarming.end_alarms()
     again.result(patient(30))
 
-    assert (len(told.alarms), len(told.ends), told.failures) == (1, 1, [])
+    assert (len(reports.alarms), len(reports.ends), reports.failures) == (1, 1, [])
 
 
 # --- how long it may take ------------------------------------------------------------------
@@ -228,18 +228,18 @@ def test_an_alarm_that_others_run_into_is_found_by_the_broadcast(alarming: Priva
 
 def test_a_broker_that_does_not_answer_does_not_hold_up_the_instance(unanswering: Callable[[str], int]) -> None:
     """Given a broker that goes silent, the broadcast returns at once, and its failure is told when the time is over."""
-    told = Told()
+    reports = RecordedReports()
     port = unanswering("silent")
     url = f"amqp://127.0.0.1:{port}//"
 
-    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), SystemClock(), told)
+    broadcast = WorkerBroadcast(plain_threads(), Broker(url=url, connect_timeout=1.0), SystemClock(), reports)
 
     with Timed() as timed:
         sent = broadcast.send(url)
 
     assert timed.undisturbed < 0.5, timed
     sent.result(patient(10))
-    (failure,) = told.failures
+    (failure,) = reports.failures
     assert failure.startswith(f"127.0.0.1:{port}//: no answer within 1 s (broker.connect_timeout): ")
 
 
@@ -250,13 +250,16 @@ def test_what_is_not_taken_is_given_up(
     """Given a network that swallows what is sent to the workers, or drops it and refuses, it is tried once, and for no
     longer than an answer is waited for.
     """
-    monkeypatch.setattr(asking, "LONGEST", 1.0)
+    monkeypatch.setattr(remote_control, "BROKER_TIMEOUT", 1.0)
     url = request.getfixturevalue("broker_url" if kind == "amqp" else "redis_broker_url")
     server = request.getfixturevalue("rabbitmq" if kind == "amqp" else "redis_server")
     for fault in (CutLink.cut, CutLink.refuse):
         with CutLink(server.port) as link:
             address = through(link, url)
-            with pytest.raises(BrokerUnavailable), asking.asking(address, Broker(url=address)) as (client, control):
+            with (
+                pytest.raises(BrokerUnavailable),
+                remote_control.remote_control(address, Broker(url=address)) as (client, control),
+            ):
                 fault(link)
                 with Timed() as timed:
                     control.heartbeat(connection=client)

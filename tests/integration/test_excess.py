@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from ha_monitor.pipeline.collector import MOST_KEPT_BYTES
+from ha_monitor.pipeline.collector import MAX_BUFFERED_BYTES
 from tests.support.instances import Fleet
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
@@ -58,7 +58,7 @@ def test_what_there_is_no_room_for_is_dropped_and_what_comes_later_is_announced(
         # A page is used again for a while.
         wait_until(lambda: scrape(listen, "1").sum(DROPPED) == said, 60, "the metric to say as much as the lines")
         assert fleet.instances[0].stop() == 0
-    assert grown < 2 * MOST_KEPT_BYTES
+    assert grown < 2 * MAX_BUFFERED_BYTES
     assert LARGE - 70 < said < LARGE
     assert sum(line["count"] for line in fleet.said("events-dropped")) == said
     names = [re.findall(r"large-\d+", json.dumps(line)) for line in fleet.said("custom-event")]

@@ -226,7 +226,7 @@ def test_an_encrypted_key_is_a_configuration_error(certificates: list[Certificat
 
 def test_an_address_in_use_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a port that another program has, that is told once; when it is free, it is bound after all."""
-    monkeypatch.setattr(http, "AGAIN_AFTER", 0.05)
+    monkeypatch.setattr(http, "BIND_RETRY_AFTER", 0.05)
     reasons: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.broker.buffered import MOST_AHEAD
+from ha_monitor.broker.buffered import MAX_READ_AHEAD
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
-from ha_monitor.store.own_state import MOST_BYTES as RECENT_WORK
+from ha_monitor.store.own_state import MAX_BYTES as RECENT_WORK
 from tests.support.celery_app import make_app
 from tests.support.fault_handlers import VARIABLE
 from tests.support.instances import Fleet, queue_depth, vhost_of
@@ -157,7 +157,7 @@ def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
 
         assert sorted(ends()) == sorted([*large, *small])
         assert troubles(fleet) == []
-        assert max(waited, grown) < MOST_AHEAD + RECENT_WORK + 4 * MAX_BODY < 5 * WHOLE * larges.count(WHOLE) / 1.5
+        assert max(waited, grown) < MAX_READ_AHEAD + RECENT_WORK + 4 * MAX_BODY < 5 * WHOLE * larges.count(WHOLE) / 1.5
 
 
 def test_a_large_event_is_announced_by_redis(tmp_path: Path, redis_broker_url: str, store_url: str) -> None:

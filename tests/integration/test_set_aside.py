@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis
 
-from ha_monitor.pipeline.redeliveries import GIVE_UP_AFTER
-from ha_monitor.store.attempts import MOST_KEPT, RedisAttempts
+from ha_monitor.pipeline.redeliveries import SET_ASIDE_AFTER
+from ha_monitor.store.attempts import MAX_SET_ASIDE, RedisAttempts
 from ha_monitor.store.keys import Keys
 from tests.integration.storing import Instance as StoreInstance
 from tests.support.instances import Fleet, queue_depth
@@ -83,11 +83,11 @@ def test_a_message_that_kills_everybody_costs_no_other_event(
         wait_until(lambda: queue_depth(broker_url) == 0, 30, "an empty queue", 0.1)
     measured("until a message that kills everybody is set aside", f"{deaths} deaths in {took:.0f} s")
 
-    assert deaths > GIVE_UP_AFTER
+    assert deaths > SET_ASIDE_AFTER
     assert account.lost == 0
     assert_guarantee(account, may_double=True)
     (line,) = fleet.said("message-set-aside")
-    assert (line["level"], line["attempts"], line["size"]) == ("error", GIVE_UP_AFTER, len(poison.body))
+    assert (line["level"], line["attempts"], line["size"]) == ("error", SET_ASIDE_AFTER, len(poison.body))
     (kept,) = redis.Redis.from_url(store_url).lrange(Keys("ha-monitor", "fleet").set_aside, 0, -1)
     assert json.loads(kept)["sample"] == '{"type": "poison", "password": ***}'
 
@@ -114,8 +114,8 @@ def test_attempts_do_not_stay_for_ever(one: StoreInstance, store_url: str) -> No
 
 def test_only_the_newest_messages_set_aside_are_kept(one: StoreInstance, store_url: str) -> None:
     """Given more messages than are kept, the oldest go."""
-    for number in range(MOST_KEPT + 5):
+    for number in range(MAX_SET_ASIDE + 5):
         RedisAttempts(one.store).set_aside("a", b"%d" % number)
 
     kept = redis.Redis.from_url(store_url).lrange(one.store.keys.set_aside, 0, -1)
-    assert kept == [b"%d" % number for number in range(MOST_KEPT + 4, 4, -1)]
+    assert kept == [b"%d" % number for number in range(MAX_SET_ASIDE + 4, 4, -1)]

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from ha_monitor.config.schema import Http
 from ha_monitor.http import connections, exchange
 from ha_monitor.http.connections import MAX_CONNECTIONS, Refusal
-from ha_monitor.metrics.application import MOST_SCRAPERS
+from ha_monitor.metrics.application import MAX_SCRAPERS
 from tests.integration.test_http import get, made
 from tests.support import clients
 from tests.support.certificates import Certificate
@@ -178,10 +178,10 @@ def test_probes_are_answered_while_scrapers_wait_and_one_more_of_those_is_sent_a
     """
     with served() as one:
         one.apples.go_on.clear()
-        with many(clients.silent, one.port, MOST_SCRAPERS) as waiting:
+        with many(clients.silent, one.port, MAX_SCRAPERS) as waiting:
             for client in waiting:
                 client.sendall(HEAD + b"\r\n")
-            wait_until(lambda: len(one.askers) == MOST_SCRAPERS, 30, "all to wait")
+            wait_until(lambda: len(one.askers) == MAX_SCRAPERS, 30, "all to wait")
             assert one.get("/metrics")[0] == 503
             with many(clients.half_head, one.port, 2 * MAX_CONNECTIONS):
                 assert one.get("/livez")[0] == 200

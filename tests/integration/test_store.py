@@ -429,7 +429,7 @@ def test_a_name_is_waited_for_while_a_vanished_instance_may_hold_it(store_url: s
 def test_only_who_receives_ends_the_wait_for_a_name(store_url: str, inside: Inside) -> None:
     """Given a name that may lie with the broker, an instance without a link to it does not end the wait, although all
     have merged what they had; one that consumes does."""
-    one = Instance(store_url, held=0.01, name_wait=0.01).start()
+    one = Instance(store_url, requeue_delay=0.01, name_wait=0.01).start()
     one.apply(event("task-started"))
     inside.put_clock_back(-10)
 
@@ -456,7 +456,7 @@ def test_a_watermark_is_no_newer_for_a_stop_between_the_look_and_the_call(store_
 
 def test_an_orderly_end_does_not_end_the_wait_for_a_link_that_broke(store_url: str, inside: Inside) -> None:
     """Given an instance whose link broke, its messages are waited for, also when another one leaves after that."""
-    one, two = (Instance(store_url, held=100.0).start() for _ in range(2))
+    one, two = (Instance(store_url, requeue_delay=100.0).start() for _ in range(2))
     two.store.tick(b"{}", [], requeued=True)
     until = int(inside.redis.get(inside.keys.requeued))
     one.store.unregister()
@@ -637,7 +637,7 @@ def test_one_command_removes_all_of_one_node_id(store_url: str) -> None:
 def test_what_is_requeued_is_waited_for_though_the_clock_was_put_back(store_url: str, inside: Inside) -> None:
     """Given messages that the broker may hold for a minute, and then a step of the clock by an hour, they are waited
     for that long, and not for the hour."""
-    one = Instance(store_url, held=60.0).start()
+    one = Instance(store_url, requeue_delay=60.0).start()
     one.store.tick(b"{}", [], watermark_age=0.0, requeued=True)
 
     inside.put_clock_back(3600)

@@ -19,7 +19,7 @@ from ha_monitor.outputs.line import Identity, build_line, encode_line
 from ha_monitor.store.duties import Duties
 from ha_monitor.store.record import record_at
 from ha_monitor.store.results import Candidate, Confirmation, FinishedTask, OrphanedTask, StuckTask, Watching
-from ha_monitor.store.stuck import LEAST_RUN_TIME, MOST_CANDIDATES, MOST_LOOKS, RedisOpenTasks
+from ha_monitor.store.stuck import MAX_CANDIDATES, MAX_RECORDS, MIN_RUN_TIME, RedisOpenTasks
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import counter, samples
 from tests.support.process import wait_until
@@ -244,7 +244,7 @@ def test_a_run_may_take_a_multiple_of_its_baseline_run_time(store_url: str) -> N
             leader.instance.apply(run(name, seconds * (0.5 + number % 2), number))
     leader.instance.apply(run("short", None, 99))
     ages = {
-        "short": (LEAST_RUN_TIME - 20, LEAST_RUN_TIME + 5),
+        "short": (MIN_RUN_TIME - 20, MIN_RUN_TIME + 5),
         "long": (4900, 5100),
         "new": (980, 1020),
     }
@@ -348,13 +348,13 @@ def test_all_of_ten_thousand_open_tasks_are_looked_through_in_bounded_rounds(sto
     while found != mine and rounds < 60:
         candidates = leader.found()
         rounds += 1
-        assert len(candidates) <= MOST_CANDIDATES
+        assert len(candidates) <= MAX_CANDIDATES
         found |= {candidate.task_id for candidate in candidates}
 
     assert found == mine
     assert len(mine) == 300
     calls = inside.redis.info("commandstats")
-    assert calls["cmdstat_get"]["calls"] <= MOST_LOOKS * calls["cmdstat_evalsha"]["calls"]
+    assert calls["cmdstat_get"]["calls"] <= MAX_RECORDS * calls["cmdstat_evalsha"]["calls"]
 
 
 def test_many_overdue_tasks_get_their_turn(store_url: str, inside: Inside) -> None:
@@ -584,7 +584,7 @@ def test_nothing_is_concluded_while_an_instance_may_have_the_end_for_itself(
     inside.let_lease_end(two.instance.store.token)
     one.instance.stay_in_contact()
     orphaned = OrphanedTask(False, ["workers"], 1)
-    tasks = RedisOpenTasks(one.instance.store, LIMITS, absent=60.0)
+    tasks = RedisOpenTasks(one.instance.store, LIMITS, max_absence=60.0)
     assert wait_until(lambda: one.lead() and one.tasks.confirm(0, []) is not None)
 
     assert tasks.confirm(0, [(candidate, orphaned)]) is None

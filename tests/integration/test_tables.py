@@ -24,12 +24,12 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.turn import Turn
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.attempts import RedisAttempts
-from ha_monitor.store.duties import MOST_CALLS, MOST_LOOKS, Duties
-from ha_monitor.store.reader import AT_ONCE, MOST_WORKERS, StoreReader
+from ha_monitor.store.duties import MAX_CALLS, MAX_WORKERS_PER_CALL, Duties
+from ha_monitor.store.reader import AT_ONCE, MAX_WORKERS, StoreReader
 from ha_monitor.store.redis_deliveries import RedisDeliveries
 from ha_monitor.store.results import Table, Watched, Watching
 from ha_monitor.store.scripts import Script, read_scripts
-from ha_monitor.store.stuck import MOST_LOOKS as MOST_TASKS_LOOKED_AT
+from ha_monitor.store.stuck import MAX_RECORDS as MAX_TASKS_LOOKED_AT
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.reports import NoAlarm
@@ -340,7 +340,7 @@ def test_a_thousand_real_workers_that_are_lost_are_each_named(one: Instance, ins
 def test_many_workers_are_looked_at_in_turns_and_none_is_left_out(one: Instance, inside: Inside) -> None:
     """Given more workers than are looked at at a time, no call looks at many, and some times later all were seen."""
     one.tick()
-    names = invented(3 * MOST_LOOKS * MOST_CALLS)
+    names = invented(3 * MAX_WORKERS_PER_CALL * MAX_CALLS)
     pipe = inside.redis.pipeline(transaction=False)
     for start in range(0, len(names), 1000):
         pipe.zadd(inside.keys.workers, dict.fromkeys(names[start : start + 1000], now_ms(inside)))
@@ -350,7 +350,7 @@ def test_many_workers_are_looked_at_in_turns_and_none_is_left_out(one: Instance,
     first = watch(one, duties)
 
     read = inside.redis.info("commandstats")["cmdstat_get"]["calls"]
-    assert read < 1.5 * MOST_LOOKS * MOST_CALLS
+    assert read < 1.5 * MAX_WORKERS_PER_CALL * MAX_CALLS
     assert len(first.workers) < len(names)
     for _ in range(3):
         last = watch(one, duties)
@@ -406,7 +406,7 @@ def test_what_was_found_before_another_one_led_is_announced(
 ) -> None:
     """Given a leader that ceases to lead between two calls of one look, it announces what the first of them found."""
     one.tick()
-    names = invented(2 * MOST_LOOKS)
+    names = invented(2 * MAX_WORKERS_PER_CALL)
     inside.redis.zadd(inside.keys.workers, dict.fromkeys(names, now_ms(inside) - 61_000))
     duties = Duties(one.store)
     look = duties._watch_some
@@ -419,7 +419,7 @@ def test_what_was_found_before_another_one_led_is_announced(
     monkeypatch.setattr(duties, "_watch_some", look_and_lose)
     watch(one, duties)
 
-    assert len(one.emitted) >= MOST_LOOKS
+    assert len(one.emitted) >= MAX_WORKERS_PER_CALL
     assert len(one.emitted) == inside.outbox(one.store.token)
     assert duties.watch(WATCHING, [], may_declare_lost=True, watermark=(0.0, 0.0)) is None
 
@@ -540,11 +540,11 @@ def test_status_of_a_hundred_thousand_invented_workers(one: Instance, inside: In
     workers = reader.workers(late_after=10.0)
     reader.close()
 
-    assert len(workers.entries) == MOST_WORKERS
-    assert workers.more == 100_001 - MOST_WORKERS
+    assert len(workers.entries) == MAX_WORKERS
+    assert workers.more == 100_001 - MAX_WORKERS
     assert "real@host" in {entry.name for entry in workers.entries}
     stats = inside.redis.info("commandstats")
-    assert stats["cmdstat_eval"]["calls"] == MOST_WORKERS // AT_ONCE
+    assert stats["cmdstat_eval"]["calls"] == MAX_WORKERS // AT_ONCE
 
 
 # --- forged tasks that are overdue ---------------------------------------------------------
@@ -588,7 +588,7 @@ def test_forged_tasks_that_are_overdue_do_not_push_a_real_one_back(store_url: st
         one.apply(event(kind, at=began, uuid="real"))
     tasks = RedisOpenTasks(one.store, LIMITS)
 
-    assert looks_until_found(tasks, "real", 100) <= 20_000 / MOST_TASKS_LOOKED_AT + 1
+    assert looks_until_found(tasks, "real", 100) <= 20_000 / MAX_TASKS_LOOKED_AT + 1
 
 
 def test_all_forged_tasks_get_their_turn_too(store_url: str, inside: Inside) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.store.redis_tail import A_CYCLE, A_WISH
+from ha_monitor.store.redis_tail import START_COUNT, START_INTERVAL
 from ha_monitor.store.tail import WANTED_FOR, TailGap
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_store_contract import RedisBed
@@ -223,16 +223,16 @@ def test_every_event_once_while_the_leader_is_stopped_and_continued(
     assert "may lack" not in tail.text()
 
 
-@pytest.mark.parametrize("start", [0, 1, A_CYCLE - 1])
+@pytest.mark.parametrize("start", [0, 1, START_COUNT - 1])
 def test_an_instance_that_comes_back_leaves_the_count_of_the_tail(store_url: str, inside: Inside, start: int) -> None:
     """Given somebody who looks, whenever that began, an instance that connects again takes the count for the program's
     own, so that nothing is missing in the tail."""
-    inside.redis.set(inside.keys.tail_wanted, start * A_WISH + A_WISH - 1)
+    inside.redis.set(inside.keys.tail_wanted, start * START_INTERVAL + START_INTERVAL - 1)
 
     one = Instance(store_url).start()
 
     assert one.store.repair(registered=True) == []
-    assert inside.redis.get(inside.keys.tail_wanted) == b"%d" % (start * A_WISH + A_WISH - 1)
+    assert inside.redis.get(inside.keys.tail_wanted) == b"%d" % (start * START_INTERVAL + START_INTERVAL - 1)
 
 
 def test_a_store_that_goes_away_is_waited_for(tmp_path: Path, own_redis: PrivateRedis) -> None:

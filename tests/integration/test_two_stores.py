@@ -14,12 +14,12 @@ from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
 from ha_monitor.cli.main import main
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
-from ha_monitor.pipeline.strangers import LONGER
+from ha_monitor.pipeline.shared_queue import GRACE
 from tests.support.instances import QUICK, Fleet
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 
-LONGEST = max_requeue_delay(QUICK["broker"]["heartbeat"]) + LONGER + 2 * DEPTH_EVERY
+LONGEST = max_requeue_delay(QUICK["broker"]["heartbeat"]) + GRACE + 2 * DEPTH_EVERY
 
 
 def shared(fleet: Fleet) -> list[str]:

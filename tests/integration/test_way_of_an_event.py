@@ -38,7 +38,7 @@ WAY = (
     ("events/decode.py", "Decoder.decode"),
     ("events/facts.py", "FactBuilder.task_fact"),
     ("pipeline/merging.py", "Merging.send_next"),
-    ("pipeline/handed_over.py", "HandedOver.send"),
+    ("pipeline/in_flight.py", "BatchesInFlight.send"),
     ("store/calls.py", "ScriptCalls.send_apply"),
     ("pipeline/announcements.py", "Announcements.announce"),
     ("outputs/line.py", "EventLines.write"),
@@ -117,7 +117,7 @@ class RealInstance(BareInstance):
         profiled = sys.getprofile()
         sys.setprofile(note)
         try:
-            while self.stats.events < before + len(bodies) or self.pipeline._handed:
+            while self.stats.events < before + len(bodies) or self.pipeline._in_flight:
                 self.cycle()
         finally:
             sys.setprofile(profiled)

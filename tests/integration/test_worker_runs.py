@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ha_monitor.store.worker_runs import MOST_ABANDONED, MOST_LOST_RUNS, LostRun, WorkerRuns
+from ha_monitor.store.worker_runs import MAX_ABANDONED, MAX_LOST_RUNS, LostRun, WorkerRuns
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_store_contract import RedisBed
 from tests.support.worker_contract import ALIVE, DEAD, WorkerContract, left, on, runs
@@ -71,7 +71,7 @@ def test_there_is_room_for_so_many(bed: RedisBed, store_url: str, inside: Inside
 
     one.apply(on(DEAD, "started", "c", at=at), on(ALIVE, "started", "c", at=at + 1))
     assert left(bed, DEAD) == ["c"]
-    assert inside.redis.zcard(inside.keys.abandoned) == len(left(bed, "w")) + 1 == MOST_ABANDONED
+    assert inside.redis.zcard(inside.keys.abandoned) == len(left(bed, "w")) + 1 == MAX_ABANDONED
     assert "t0" not in left(bed, "w")
 
 
@@ -79,11 +79,11 @@ def test_there_is_room_for_so_many_lost_runs(bed: RedisBed, store_url: str, insi
     """Given 2,000 runs during which a worker was lost, one more takes the place of the oldest; what is not of the
     program's making is left out, and what was found a day ago is forgotten at a tick."""
     one, at = Instance(store_url).start(), inside.now()
-    runs = {f"!1:w9:t{number}": at * 1000 - 99999 + number for number in range(MOST_LOST_RUNS)}
+    runs = {f"!1:w9:t{number}": at * 1000 - 99999 + number for number in range(MAX_LOST_RUNS)}
     inside.redis.zadd(inside.keys.lost_runs, runs)
     one.apply(on(DEAD, "started", "c", at=at), on(ALIVE, "started", "c", at=at + 1))
-    assert inside.redis.zcard(inside.keys.lost_runs) == MOST_LOST_RUNS
-    assert [run.task_id for run in bed.queries().lost_runs()] == [f"t{number}" for number in range(1, MOST_LOST_RUNS)]
+    assert inside.redis.zcard(inside.keys.lost_runs) == MAX_LOST_RUNS
+    assert [run.task_id for run in bed.queries().lost_runs()] == [f"t{number}" for number in range(1, MAX_LOST_RUNS)]
 
     inside.redis.delete(inside.keys.lost_runs)
     foreign = dict.fromkeys(("!", "!x:w9:t", "!1:w:t", "!1:wx:t", "!99:w9:t", "!1:w" + "9" * 99 + ":t"), at * 1000)

@@ -17,7 +17,7 @@ from ha_monitor.errors import StoreUnavailable
 from ha_monitor.outputs.output import Line
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.memory.record import memory_record
-from ha_monitor.store.stuck import ABSENT
+from ha_monitor.store.stuck import MAX_ABSENCE
 from ha_monitor.threads import CallThread, Threads
 from tests.simulation.broker import HEARTBEAT, PubSubBroker, QueueBroker, QueueSource, SubscribedSource
 from tests.simulation.clock import HostClock
@@ -163,12 +163,12 @@ class Process(BareInstance):
         self.waits_until: float | None = None
         """When what it waits for in the middle of a step is over."""
         threads = SimulatedThreads(self, host.clock)
-        absent = 0.0 if world.broker.redelivers else ABSENT
+        max_absence = 0.0 if world.broker.redelivers else MAX_ABSENCE
         super().__init__(
             host.name,
             clock=host.clock,
             source=self._source(world.broker),
-            record=memory_record(world.server, world.config, host.clock, absent=absent),
+            record=memory_record(world.server, world.config, host.clock, max_absence=max_absence),
             threads=threads,
             config=world.config,
             handlers=[self.handle],

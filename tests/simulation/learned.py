@@ -13,7 +13,7 @@ from typing import Any, cast
 from ha_monitor.events.catalogue import State
 from ha_monitor.incidents.habits import TURN_EVERY, HabitFollower
 from ha_monitor.schedules.judge import judge
-from ha_monitor.schedules.model import Definition, History, Judgement, Look, Run, Runs, ScheduleState
+from ha_monitor.schedules.model import Definition, Evidence, History, Judgement, Run, Runs, ScheduleState
 from ha_monitor.store.queries import KeptTask, Queries
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.schedules import ScheduleChanges
@@ -124,7 +124,7 @@ class Learner:
         definitions = self.habits.schedules([])
         self.learned |= {one.task for one in definitions}
         runs = {one.task: Runs(self.queries.newest_runs(one.task, SHOWN)) for one in definitions}
-        judged = judge(definitions, self.histories, runs, Look(at, certain, BEGIN, recent))
+        judged = judge(definitions, self.histories, runs, Evidence(at, certain, BEGIN, recent))
         self.histories = {one.definition.name: one.history for one in judged.judgements}
         assert not judged.beats
         missed = {one.definition.name for one in judged.judgements if one.state is ScheduleState.MISSED}

@@ -15,7 +15,7 @@ from unittest.mock import PropertyMock, patch
 from ha_monitor.broker.source import Mark
 from ha_monitor.pipeline.announcements import Announcements
 from ha_monitor.pipeline.collector import Collected, Collector
-from ha_monitor.pipeline.handed_over import HandedOver
+from ha_monitor.pipeline.in_flight import BatchesInFlight
 from ha_monitor.pipeline.merging import Merging
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.repeats import Repeats
@@ -80,16 +80,16 @@ def _write_again(announcements: Announcements, recovered: Recovered) -> None:
 
 
 def _keep_what_was_given(pipeline: Pipeline) -> None:
-    pipeline._handed.give_up()
+    pipeline._in_flight.give_up()
     pipeline._collector.forget()
 
 
-def _forget_what_is_under_way(handed: HandedOver) -> None:
-    handed._sent.clear()
-    _give_up(handed)
+def _forget_what_is_in_flight(in_flight: BatchesInFlight) -> None:
+    in_flight._sent.clear()
+    _give_up(in_flight)
 
 
-_give_up = HandedOver.give_up
+_give_up = BatchesInFlight.give_up
 
 
 def _acknowledge_again(collector: Collector, mark: Mark | None) -> Mark | None:
@@ -161,7 +161,7 @@ MUTATIONS = [
     Mutation("do not notice that the store went back", 21, "twice", RollbackMemory, "_noticed", lambda *_: None),
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),
     Mutation("keep messages without a store", 52, "though the end", Pipeline, "_repeat_batches", _keep_what_was_given),
-    Mutation("forget what is under way", 2, "lost", HandedOver, "give_up", _forget_what_is_under_way),
+    Mutation("forget what is in flight", 2, "lost", BatchesInFlight, "give_up", _forget_what_is_in_flight),
     Mutation("forget what pub/sub had sent", 270, "lost", Collector, "broker_lost", Collector.forget),
     Mutation("acknowledge twice", None, "without any fault", Collector, "_once", _acknowledge_again),
     Mutation("forget what a slow instance holds", 826, "no name", Watermark, "age", lambda _: 0.0),

@@ -26,11 +26,11 @@ from celery.schedules import crontab
 
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
-    SETTLING,
+    SETTLING_TIME,
     Definition,
+    Evidence,
     History,
     Judgement,
-    Look,
     Run,
     Runs,
     ScheduleState,
@@ -177,7 +177,7 @@ class World:
             )
             if begin < deployed <= end:
                 # A deployment restarts beat some minutes after the workers.
-                end, kind = deployed + self.random.uniform(5, SETTLING - 60), "beat restarted by a deployment"
+                end, kind = deployed + self.random.uniform(5, SETTLING_TIME - 60), "beat restarted by a deployment"
             self.happened[kind] += end < self.end
             frozen = (end, end)
             gap = self.random.uniform(2, 20)
@@ -317,7 +317,7 @@ class Monitor:
             place = bisect_right(self.times.get(task, []), certain)
             runs[task] = Runs(self.heard.get(task, [])[max(0, place - SHOWN) : place])
         judged = judge(
-            [definition(entry) for entry in known], self.histories, runs, Look(at, certain, known_since, gaps)
+            [definition(entry) for entry in known], self.histories, runs, Evidence(at, certain, known_since, gaps)
         )
         again = at + DAY
         for entry, one in zip(known, judged.judgements, strict=True):
@@ -410,7 +410,7 @@ class Monitor:
             deadline = due + entry.grace
         begin = due - (entry.period or 5.0)
         unseen = is_in(self.world.lost, begin, deadline) or is_in(self.world.gaps, begin, deadline)
-        if unseen or due < max(BEGIN, entry.since) + SETTLING or deadline + 1 > self.world.end:
+        if unseen or due < max(BEGIN, entry.since) + SETTLING_TIME or deadline + 1 > self.world.end:
             self.result.excused += 1
             return
         found = self.missed[entry.name].get(due)

@@ -41,7 +41,7 @@ class World:
         self.prefetch = self.random.choice([4, 12, 40])
         self.store_clock = HostClock(self.timeline)
         self.server = MemoryServer(self.store_clock)
-        self.server.held = 3 * HEARTBEAT + 2 if is_queue else 0.0
+        self.server.requeue_delay = 3 * HEARTBEAT + 2 if is_queue else 0.0
         self.server.trouble = self._store_moment
         # Of its own: worlds whose store is near are the same whether there are others or not.
         distance = Random(f"distance {seed}")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.events.decode import Batch
-from ha_monitor.store.error_groups import HOURS, LEARNING, MOST_TASKS, ErrorGroup, GroupState
+from ha_monitor.store.error_groups import HOURS, LEARNING, MAX_TASKS, ErrorGroup, GroupState
 from tests.support.store_contract import Bed, merge, started, tick, told
 from tests.unit.builders import decode, event
 
@@ -133,7 +133,7 @@ class ErrorContract:
             merge(one, batch_of(*events[at : at + 20]))
 
         (group,) = groups(bed)
-        assert [task.task_id for task in group.tasks] == [f"t{n}" for n in range(MOST_TASKS)]
+        assert [task.task_id for task in group.tasks] == [f"t{n}" for n in range(MAX_TASKS)]
         assert group.failures == 50
         assert (len(group.by_hour), sum(group.by_hour)) == (HOURS, HOURS)
         assert len(group.traceback.encode()) <= 4096

@@ -12,13 +12,13 @@ from ha_monitor.schedules import judge, learned, track
 def run() -> int:
     """Run the command line with what takes long made short, and with what is regular on a busy machine."""
     for module, name, value in (
-        (judge, "SETTLING", 2.0),
-        (track, "SETTLING", 2.0),
+        (judge, "SETTLING_TIME", 2.0),
+        (track, "SETTLING_TIME", 2.0),
         (habits, "TURN_EVERY", 2.0),
         (habits, "MIN_AVERAGE_INTERVAL", 1.0),
-        (learned, "LEAST_WATCHED", 2.0),
-        (learned, "LEAST_PERIOD", 1.0),
-        (learned, "OBSERVED", 45.0),
+        (learned, "MIN_WATCHED_PERIOD", 2.0),
+        (learned, "MIN_PERIOD", 1.0),
+        (learned, "MIN_OBSERVED", 45.0),
         (learned, "TOLERANCE", 0.3),
         (learned, "SPARE", 6.0),
     ):

@@ -48,7 +48,11 @@ class QueueContract:
         assert none == QueueWait(0, None, 0)
         assert (push.waiting, push.later) == (1, 0)
         known = bed.queries().known_queues()
-        assert [(queue.name, queue.is_told) for queue in known] == [("idle", False), ("mail", True), ("push", True)]
+        assert [(queue.name, queue.has_producers) for queue in known] == [
+            ("idle", False),
+            ("mail", True),
+            ("push", True),
+        ]
         assert [queue.consumed_at is not None for queue in known] == [True, True, False]
 
     def test_what_came_and_left_by_minute(self, bed: Bed) -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 
-class Told:
+class RecordedReports:
     """Keeps what is reported; see `ha_monitor.broker.control.Reports`."""
 
     def __init__(self) -> None:

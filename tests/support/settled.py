@@ -15,7 +15,7 @@ def run() -> int:
     """Run the command line with so many seconds in their place."""
     seconds = float(sys.argv.pop(1))
     for module in (judge, track):
-        module.SETTLING = seconds  # type: ignore[attr-defined]
+        module.SETTLING_TIME = seconds  # type: ignore[attr-defined]
     return main(sys.argv[1:])
 
 

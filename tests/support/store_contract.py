@@ -17,21 +17,21 @@ from ha_monitor.events.types import END_TYPES
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import Definition, History, Judgement, Occurrence, Run, ScheduleState, Source
 from ha_monitor.store.api import SharedRecord
-from ha_monitor.store.deliveries import Book, Changes, Claim, Part, Taken
+from ha_monitor.store.deliveries import Changes, Claim, DeliveryState, Part, Taken
 from ha_monitor.store.error_groups import ErrorMarks
 from ha_monitor.store.incidents import (
-    MOST_MARKS,
-    MOST_SILENCES,
+    MAX_MARKS,
+    MAX_SILENCES,
     Incident,
     IncidentChanges,
     IncidentList,
     Mark,
     Marks,
+    Notified,
     Phase,
     Severity,
     Silence,
     Silences,
-    Told,
 )
 from ha_monitor.store.outbox import OutboxItem, retry_entry
 from ha_monitor.store.queries import Ended, KeptTask, Queries, StoryEvent
@@ -145,16 +145,16 @@ def claim_of(record: SharedRecord, incident: str = "i", number: int = 1) -> Clai
     return Claim(f"{incident}.chat.{number}", "chat", (part,), TIME, record.store.token)
 
 
-def exchange(record: SharedRecord, **changes: Any) -> Book:
-    book = record.deliveries.exchange(Changes(**changes))
-    assert book is not None
-    return book
+def exchange(record: SharedRecord, **changes: Any) -> DeliveryState:
+    state = record.deliveries.exchange(Changes(**changes))
+    assert state is not None
+    return state
 
 
 def restored(record: SharedRecord) -> list[OutboxItem]:
-    """What is announced when the instance has handed over all that the record lacks."""
+    """What is announced when the instance has repeated all that the record lacks."""
     items = []
-    while record.store.lacks_work:
+    while record.store.needs_restore:
         items += record.store.restore()
     return items
 
@@ -266,8 +266,8 @@ class StoreContract:
         assert (task.record.parent_id, task.record.queue) == (None if shrinks else "parent", "mail")
         assert bed.queries().children("root", 10) == ["a"]
 
-    def test_batches_are_merged_in_the_order_in_which_they_were_handed_over(self, bed: Bed) -> None:
-        """Given several batches that are under way, and another call behind them, each is answered in its turn, and
+    def test_batches_are_merged_in_the_order_in_which_they_were_sent(self, bed: Bed) -> None:
+        """Given several batches that are in flight, and another call behind them, each is answered in its turn, and
         what was announced meanwhile is known."""
         one = started(bed)
         first = merge(one, decode(event("shop-closed", uuid=None)))
@@ -404,7 +404,7 @@ class StoreContract:
         recovered = one.store.recover()
 
         assert [(item.sequence, item.entry.event.type) for item in recovered.items] == [(2, "task-succeeded")]
-        assert recovered.behind == 3
+        assert recovered.next_sequence == 3
         assert one.store.token > token
         one.store.announced(3)
         one.store.flush()
@@ -801,14 +801,14 @@ class StoreContract:
         assert merge(one, decode(*rest)) == []
         told = merge(two, decode(*life("b"), event("shop-closed", uuid=None)))
         two.store.announced(len(told), [item.entry.event.id for item in told])
-        assert not (one.store.lacks_work or two.store.lacks_work)
+        assert not (one.store.needs_restore or two.store.needs_restore)
 
         bed.put_back()
         tick(one)
         tick(two)
 
-        assert one.store.lacks_work
-        assert two.store.lacks_work
+        assert one.store.needs_restore
+        assert two.store.needs_restore
         assert restored(one) == restored(two) == []
         assert types(merge(two, decode(received))) == ["task-received", "task-started", "task-succeeded"]
         assert merge(one, decode(*life("b"), event("shop-closed", uuid=None))) == []
@@ -832,8 +832,8 @@ class StoreContract:
 
         assert types(restored(two)) == ["task-started", "task-succeeded"]
 
-    def test_batches_that_were_under_way_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
-        """Given several batches that were merged while others were under way, and a record that lost them, all of them
+    def test_batches_that_were_in_flight_together_are_merged_again_in_their_order(self, bed: Bed) -> None:
+        """Given several batches that were merged while others were in flight, and a record that lost them, all of them
         are merged again, the oldest first.
         """
         one = started(bed)
@@ -1350,7 +1350,7 @@ class StoreContract:
         """
         started(bed)
         kept, now = bed.incidents(), bed.now()
-        for number in range(MOST_SILENCES):
+        for number in range(MAX_SILENCES):
             until = now + (0.5 if number == 0 else 60)
             assert kept.silence(Silence(str(number), "failing", "", until, now))
         if bed.now() < now + 0.5:
@@ -1358,11 +1358,11 @@ class StoreContract:
         assert kept.silence(Silence("7", "failing", "x", now + 60, now))
         bed.pass_time(0.6)
         assert kept.silence(Silence("more", "failing", "", now + 60, now))
-        assert len(kept.silences()) == MOST_SILENCES
+        assert len(kept.silences()) == MAX_SILENCES
 
-        for number in range(MOST_MARKS + 5):
+        for number in range(MAX_MARKS + 5):
             kept.mark(Mark(f"v{number}", now + number))
-        assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MOST_MARKS + 4, 4, -1)]
+        assert [mark.label for mark in kept.marks()] == [f"v{number}" for number in range(MAX_MARKS + 4, 4, -1)]
 
     def test_a_message_is_claimed_and_then_told(self, bed: Bed) -> None:
         """Given a leader that claims a message, it is under way until its channel took it; what that was told is known
@@ -1374,8 +1374,8 @@ class StoreContract:
         noted = exchange(one, claimed=[claim], noted=[("other", "chat", TIME)])
         told = exchange(one, taken=[Taken(claim, at)])
 
-        assert (list(noted.claims), noted.told) == ([claim], {("other", "chat"): Told(TIME, Phase.PENDING, 0)})
-        assert (list(told.claims), told.told["i", "chat"]) == ([], Told(at, Phase.FIRING, 1))
+        assert (list(noted.claims), noted.notified) == ([claim], {("other", "chat"): Notified(TIME, Phase.PENDING, 0)})
+        assert (list(told.claims), told.notified["i", "chat"]) == ([], Notified(at, Phase.FIRING, 1))
         assert dict(told.taken) == {"chat": [pytest.approx(at, abs=0.002)]}
         assert told.now == pytest.approx(bed.now(), abs=60)
 
@@ -1389,7 +1389,7 @@ class StoreContract:
         exchange(one, claimed=[claim], noted=[("i", "mail", TIME)])
         exchange(one, taken=[Taken(claim, at)])
 
-        told = {"i": {"chat": Told(at, Phase.FIRING, 1)}, "j": {}}
+        told = {"i": {"chat": Notified(at, Phase.FIRING, 1)}, "j": {}}
 
         assert {kept.id: kept.told for kept in bed.incidents().incidents()} == told
 
@@ -1402,14 +1402,14 @@ class StoreContract:
         for _ in range(2):
             exchange(one, claimed=[first, second])
         for _ in range(2):
-            book = exchange(one, taken=[Taken(first, bed.now())], released=[second.id])
+            state = exchange(one, taken=[Taken(first, bed.now())], released=[second.id])
         late = exchange(one, taken=[Taken(second, bed.now())])
 
-        assert [*book.claims, *late.claims] == []
-        assert set(late.told) == {("i", "chat")}
+        assert [*state.claims, *late.claims] == []
+        assert set(late.notified) == {("i", "chat")}
         assert [len(times) for times in late.taken.values()] == [1]
 
-    def test_the_next_leader_finds_what_was_under_way_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
+    def test_the_next_leader_finds_what_was_in_flight_and_the_last_one_changes_nothing(self, bed: Bed) -> None:
         """Given a leader that loses its place with a message under way, the next one finds its claim under the same id;
         what the last one says then is not heard."""
         one, two = started(bed), started(bed)
@@ -1422,7 +1422,7 @@ class StoreContract:
 
         assert one.deliveries.exchange(Changes(taken=[Taken(claim, bed.now())])) is None
         assert list(exchange(two).claims) == [claim]
-        assert exchange(two, taken=[Taken(claim, bed.now())]).told["i", "chat"].times == 1
+        assert exchange(two, taken=[Taken(claim, bed.now())]).notified["i", "chat"].times == 1
 
     def test_what_is_forgotten_of_messages_is_gone(self, bed: Bed) -> None:
         """Given more entries than one command takes, they are kept, and forgotten when the leader says so."""
@@ -1433,8 +1433,8 @@ class StoreContract:
         kept = exchange(one, noted=[(*name, TIME) for name in names])
         gone = exchange(one, forgotten=names[1:])
 
-        assert set(kept.told) == set(names)
-        assert set(gone.told) == {names[0]}
+        assert set(kept.notified) == set(names)
+        assert set(gone.notified) == {names[0]}
 
     # --- schedules -------------------------------------------------------------------------
 

@@ -121,7 +121,7 @@ def _short(pace: Pace) -> dict[str, Any]:
 
 
 def main() -> None:
-    notifications.MADE_AGAIN_AFTER = HELD
+    notifications.CLAIM_TIMEOUT = HELD
     notifications.LOOK_EVERY = 0.05
     settings = json.loads(Path(sys.argv[1]).read_text())
     Teller(settings["url"], Path(settings["incidents"]), settings["notify"]).run()

@@ -14,11 +14,11 @@ from ha_monitor.broker.memory import MemorySource
 from ha_monitor.broker.survey import Survey, TaskQueue
 from ha_monitor.broker.task_query import Held, WorkerAnswers
 from ha_monitor.config.schema import Config, StuckSettings, Workers
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.schedules.learned import Habit
-from ha_monitor.schedules.model import SETTLING
+from ha_monitor.schedules.model import SETTLING_TIME
 from ha_monitor.store.incidents import Incident
 from ha_monitor.store.memory.duties import own_event
 from ha_monitor.store.memory.errors import MemoryErrorMarks
@@ -34,7 +34,7 @@ DEFAULTS = msgspec.structs.replace(OWN_CONFIG, workers=Workers(), stuck=StuckSet
 """With the defaults of all that says when something is wrong, but for the limit of a run: it is only waited for."""
 STEP = 2.0
 """Seconds between two heartbeats of a worker."""
-HEARD, SETTLED = 100.0, SETTLING + 3 * EVERY
+HEARD, SETTLED = 100.0, SETTLING_TIME + 3 * EVERY
 """Seconds after which workers are judged; and after which schedules are, and an error is new."""
 FIRST, SECOND, RARE = "a.one", "a.two", "a.three"
 RARELY = 3
@@ -101,9 +101,9 @@ class World(Fleet):
             self.bed,
             name,
             config=self.config,
-            looker=Looker(MemoryReader(self.bed.server), threads),
+            detector=IncidentDetector(MemoryReader(self.bed.server), threads),
             investigator=Investigator(self._answer, None, self.bed.clock, threads),
-            scout=Scout(self.confs, None, threads),
+            discovery=ScheduleDiscovery(self.confs, None, threads),
             threads=threads,
         )
         self.all.append(one)

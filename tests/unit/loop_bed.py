@@ -23,11 +23,11 @@ from ha_monitor.outputs.handlers import Handler, Handlers
 from ha_monitor.outputs.line import EventLines, Identity
 from ha_monitor.outputs.log import Threshold, make_logger
 from ha_monitor.outputs.output import Line
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
 from ha_monitor.pipeline.pipeline import Pipeline
 from ha_monitor.pipeline.reloadable import Reloadable
-from ha_monitor.pipeline.scout import Scout
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import SharedRecord
 from ha_monitor.store.memory.record import memory_record
@@ -79,26 +79,26 @@ class Trouble:
             raise error
 
 
-class Told:
-    """A supervisor that keeps what it is told."""
+class RecordingSupervisor:
+    """A supervisor that records its calls."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
+        self.calls: list[str] = []
 
     def ready(self) -> None:
-        self.told.append("ready")
+        self.calls.append("ready")
 
     def status(self, text: str) -> None:
-        self.told.append(f"status {text}")
+        self.calls.append(f"status {text}")
 
     def progress(self) -> None:
-        self.told.append("progress")
+        self.calls.append("progress")
 
     def reloading(self) -> None:
-        self.told.append("reloading")
+        self.calls.append("reloading")
 
     def stopping(self) -> None:
-        self.told.append("stopping")
+        self.calls.append("stopping")
 
 
 class Written:
@@ -173,11 +173,11 @@ class BareInstance:
         config: Config,
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
-        looker: Looker | None = None,
-        scout: Scout | None = None,
+        detector: IncidentDetector | None = None,
+        discovery: ScheduleDiscovery | None = None,
     ) -> None:
         self.clock, self.source, self.record, self.config = clock, source, record, config
-        self.output, self.supervisor, self.stats = self.make_output(), Told(), Stats()
+        self.output, self.supervisor, self.stats = self.make_output(), RecordingSupervisor(), Stats()
         self.identity = Identity("tests", name, "host", 1)
         self.logger = make_logger(
             output=self.output,
@@ -210,8 +210,8 @@ class BareInstance:
             program=self,
             broadcast=self,
             investigator=investigator,
-            looker=looker,
-            scout=scout,
+            detector=detector,
+            discovery=discovery,
             threads=threads,
         )
 
@@ -274,8 +274,8 @@ class Instance(BareInstance):
         config: Config = OWN_CONFIG,
         handlers: Sequence[Function] = (),
         investigator: Investigator | None = None,
-        looker: Looker | None = None,
-        scout: Scout | None = None,
+        detector: IncidentDetector | None = None,
+        discovery: ScheduleDiscovery | None = None,
         prefetch: int | None = 1000,
         threads: Threads | None = None,
     ) -> None:
@@ -291,8 +291,8 @@ class Instance(BareInstance):
             config=config,
             handlers=handlers,
             investigator=investigator,
-            looker=looker,
-            scout=scout,
+            detector=detector,
+            discovery=discovery,
         )
 
     def live(self, seconds: float) -> None:

@@ -26,7 +26,7 @@ class FakeStore:
     """Notes what is done."""
 
     went_back_at = 0.0
-    lacks_work = False
+    needs_restore = False
 
     def __init__(self) -> None:
         self.done = 0
@@ -128,10 +128,11 @@ def test_what_was_pending_when_the_store_went_back_is_marked(*, went_back: bool)
 
 
 @pytest.mark.parametrize(
-    ("was_marked", "lacks_work", "marked"), [(False, False, []), (True, False, [0, 1, 2]), (False, True, [0, 1, 2, 3])]
+    ("was_marked", "needs_restore", "marked"),
+    [(False, False, []), (True, False, [0, 1, 2]), (False, True, [0, 1, 2, 3])],
 )
 def test_what_was_marked_is_so_after_a_broken_connection(
-    *, was_marked: bool, lacks_work: bool, marked: list[int]
+    *, was_marked: bool, needs_restore: bool, marked: list[int]
 ) -> None:
     """Given lines that are to say that they may have been written before, since the store went back, when the
     connection breaks before they are written, they come back from the store without that, and say so all the same. So
@@ -142,7 +143,7 @@ def test_what_was_marked_is_so_after_a_broken_connection(
         made.forget()
         made.add(item._replace(recovered=True) for item in items(3))
     made.forget()
-    store.lacks_work = lacks_work
+    store.needs_restore = needs_restore
     made.recover(Recovered(items(4), 4))
     made.announce()
 

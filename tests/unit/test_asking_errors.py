@@ -11,7 +11,7 @@ from ha_monitor.events.catalogue import State
 from ha_monitor.query.language import parse_filter
 from ha_monitor.query.search import Search
 from ha_monitor.query.statistics import DAY
-from ha_monitor.store.error_groups import MOST_TASKS, FailedTask, GroupState
+from ha_monitor.store.error_groups import MAX_TASKS, FailedTask, GroupState
 from ha_monitor.store.queries import StoryEvent
 from tests.unit.asked import NOW, Asked, group, serve, statistic, task
 from tests.unit.test_asking import Call, call
@@ -135,9 +135,9 @@ def test_tasks_of_a_group_that_knows_all_of_them(call: Call, monkeypatch: pytest
 
 def test_tasks_of_a_group_that_knows_its_latest() -> None:
     """Given a group with more tasks than it knows, the others are found among what failed, and by its name."""
-    found = [task(f"t{n:02}", State.FAILURE, at=NOW - 100 - n, error_group=PAY.id) for n in range(MOST_TASKS + 10)]
+    found = [task(f"t{n:02}", State.FAILURE, at=NOW - 100 - n, error_group=PAY.id) for n in range(MAX_TASKS + 10)]
     late = task("late", at=NOW - 900, retry_error_groups=[PAY.id])
-    latest = tuple(FailedTask(one.record.task_id, NOW - 90) for one in found[:MOST_TASKS])
+    latest = tuple(FailedTask(one.record.task_id, NOW - 90) for one in found[:MAX_TASKS])
     asked = Asked(*found, late, task("other"), groups=[PAY._replace(tasks=latest)])
 
     answer = Search(asked, SystemClock()).find(parse_filter([f"error={PAY.id}"], NOW), 0)

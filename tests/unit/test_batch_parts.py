@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ha_monitor.events.decode import Batch
-from ha_monitor.pipeline.collector import LARGE_GROUP_EVENT, MOST_BYTES, MOST_EVENTS, batch_parts, split
+from ha_monitor.pipeline.collector import LARGE_GROUP_WEIGHT, MAX_CALL_BYTES, MAX_CALL_WEIGHT, batch_parts, split
 from tests.unit.builders import TIME, decode, event
 
 MANY = [
@@ -41,8 +41,8 @@ def test_parts_are_bounded_and_complete(bodies: list[Any]) -> None:
 
     parts = batch_parts(batch)
 
-    assert max(len(facts_of(part)) for part in parts) <= MOST_EVENTS
-    assert max(map(size_of, parts)) <= MOST_BYTES + 20_000
+    assert max(len(facts_of(part)) for part in parts) <= MAX_CALL_WEIGHT
+    assert max(map(size_of, parts)) <= MAX_CALL_BYTES + 20_000
     assert facts_of(*parts) == facts_of(batch)
     assert sum(part.event_count for part in parts) == batch.event_count == len(bodies)
 
@@ -67,10 +67,12 @@ def test_a_batch_of_ordinary_size_stays_as_it_is() -> None:
 
 def test_many_events_of_one_task_take_more_calls() -> None:
     """Given as many events as one call merges, they are several calls if all are of one task."""
-    one = decode([event("task-custom", clock=number, uuid="t") for number in range(MOST_EVENTS)])
-    each = decode([event("task-custom", clock=number, uuid=f"t{number}") for number in range(MOST_EVENTS)])
+    one = decode([event("task-custom", clock=number, uuid="t") for number in range(MAX_CALL_WEIGHT)])
+    each = decode([event("task-custom", clock=number, uuid=f"t{number}") for number in range(MAX_CALL_WEIGHT)])
 
-    assert [part.event_count for part in batch_parts(one)] == [MOST_EVENTS // LARGE_GROUP_EVENT] * LARGE_GROUP_EVENT
+    assert [part.event_count for part in batch_parts(one)] == [
+        MAX_CALL_WEIGHT // LARGE_GROUP_WEIGHT
+    ] * LARGE_GROUP_WEIGHT
     assert batch_parts(each) == [each]
 
 

@@ -14,18 +14,18 @@ from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline import collector as bounds
 from ha_monitor.pipeline.buffer_limit import REPORT_EVERY, BufferLimit
-from ha_monitor.pipeline.collector import MOST_BYTES, Collector
+from ha_monitor.pipeline.collector import MAX_CALL_BYTES, Collector
 from ha_monitor.pipeline.stats import Stats
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
-MOST_EVENTS, LARGEST = bounds.MOST_KEPT // 20, bounds.MOST_KEPT_BYTES // 20
+MAX_EVENTS, MAX_BYTES = bounds.MAX_BUFFERED_EVENTS // 20, bounds.MAX_BUFFERED_BYTES // 20
 
 
 @pytest.fixture(autouse=True)
 def _smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same with less, for speed."""
-    monkeypatch.setattr(bounds, "MOST_KEPT", MOST_EVENTS)
-    monkeypatch.setattr(bounds, "MOST_KEPT_BYTES", LARGEST)
+    monkeypatch.setattr(bounds, "MAX_BUFFERED_EVENTS", MAX_EVENTS)
+    monkeypatch.setattr(bounds, "MAX_BUFFERED_BYTES", MAX_BYTES)
 
 
 class Flood:
@@ -78,15 +78,15 @@ class Bed:
             self.clock,
         )
         self.limit = BufferLimit(self.collector, self.stats, cast(Logger, self.lines), self.clock)
-        self.most_bytes = self.most_events = 0
+        self.max_bytes = self.max_events = 0
 
     def wait_for_store(self) -> None:
         """Take all that the broker has."""
         while self.collector.paused_at is None:
             self.collector.collect(0.25, only_full=True)
             self.limit.drop()
-            self.most_bytes = max(self.most_bytes, self.collector.byte_count)
-            self.most_events = max(self.most_events, self.collector.event_count)
+            self.max_bytes = max(self.max_bytes, self.collector.byte_count)
+            self.max_events = max(self.max_events, self.collector.event_count)
 
     def kept(self) -> list[str]:
         """The tasks of which there is something left to be merged."""
@@ -114,11 +114,11 @@ def test_the_oldest_are_dropped_and_the_rest_is_merged(flood: Flood, limit: str)
     bed.limit.report()
     kept = bed.kept()
 
-    assert bed.most_bytes <= LARGEST + MOST_BYTES
-    assert bed.most_events <= MOST_EVENTS
+    assert bed.max_bytes <= MAX_BYTES + MAX_CALL_BYTES
+    assert bed.max_events <= MAX_EVENTS
     assert 0 < bed.stats.dropped < total
-    assert (bed.most_bytes > LARGEST * 0.8) == (limit == "bytes")
-    assert (bed.most_events > MOST_EVENTS * 0.9) == (limit == "events")
+    assert (bed.max_bytes > MAX_BYTES * 0.8) == (limit == "bytes")
+    assert (bed.max_events > MAX_EVENTS * 0.9) == (limit == "events")
     assert sum(bed.lines.counts) == bed.stats.dropped
     everything = [f"{number}-{one}" for number in range(flood._total) for one in range(flood._events)]
     assert kept == everything[bed.stats.dropped :]
@@ -136,7 +136,7 @@ def test_a_flood_writes_a_line_now_and_then() -> None:
     assert 2 < len(bed.lines.counts) < 10
     bed.limit.report()
     bed.limit.report()
-    assert sum(bed.lines.counts) == bed.stats.dropped == 15_000 - MOST_EVENTS
+    assert sum(bed.lines.counts) == bed.stats.dropped == 15_000 - MAX_EVENTS
     assert 0 not in bed.lines.counts
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ha_monitor.broker import buffered
-from ha_monitor.broker.buffered import MOST_READS, READ_SIZE, BufferedConnection
+from ha_monitor.broker.buffered import MAX_READS, READ_SIZE, BufferedConnection
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
 
@@ -251,7 +251,7 @@ def test_a_large_body_does_not_keep_the_reader() -> None:
         returns += 1
         assert connection.is_receiving or connection.deliveries
 
-    assert returns >= len(stream) // 10_000 // MOST_READS
+    assert returns >= len(stream) // 10_000 // MAX_READS
     assert not connection.is_receiving
 
 
@@ -350,7 +350,7 @@ def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more messages than may be kept for a caller who takes none, the rest waits in the socket and counts as a
     sign of life; once they are taken, what is behind them is read, and all have come, in their order.
     """
-    monkeypatch.setattr(buffered, "MOST_AHEAD", 3 * READ_SIZE)
+    monkeypatch.setattr(buffered, "MAX_READ_AHEAD", 3 * READ_SIZE)
     body = b"x" * (READ_SIZE // 2)
     ours, theirs = socket.socketpair()
     connection, _ = connection_on([])

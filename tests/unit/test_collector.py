@@ -13,7 +13,7 @@ from ha_monitor.broker.source import Source
 from ha_monitor.config.schema import DEFAULT_REDACTED, BatchSettings
 from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
-from ha_monitor.pipeline.collector import MOST_BYTES, MOST_EVENTS, Collector
+from ha_monitor.pipeline.collector import MAX_CALL_BYTES, MAX_CALL_WEIGHT, Collector
 from tests.unit.builders import TIME, TurnedClock, event, fact_builder
 
 
@@ -77,7 +77,7 @@ def test_messages_are_decoded_as_there_is_room() -> None:
         while collector:
             batch, mark, *_ = collector.take()
             merged += batch.event_count
-            assert batch.event_count <= MOST_EVENTS
+            assert batch.event_count <= MAX_CALL_WEIGHT
             marks.append(mark)
 
     assert merged == 12_000
@@ -209,4 +209,4 @@ def test_what_is_compressed_counts_as_what_it_expands_to() -> None:
     assert max(held) < 2 * whole
     assert sum(part.event_count for part in parts) == 180
     weights = [len(msgspec.msgpack.encode([part.tasks, part.workers, part.others])) for part in parts]
-    assert max(weights) < 1.1 * MOST_BYTES
+    assert max(weights) < 1.1 * MAX_CALL_BYTES

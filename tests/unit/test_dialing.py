@@ -42,18 +42,18 @@ def dialing() -> Dialing[str]:
     return Dialing(CallThread(plain_threads(clock), "broker"), clock)
 
 
-def test_an_attempt_is_under_way_until_it_has_ended(dialing: Dialing[str], line: Line) -> None:
+def test_an_attempt_is_in_progress_until_it_has_ended(dialing: Dialing[str], line: Line) -> None:
     """Given a host that does not answer, who asks for the result has none yet, and is not held up."""
     dialing.begin(line.dial)
     assert dialing.result(0.0) is None
-    assert dialing.is_under_way
+    assert dialing.is_busy
 
     line.may_answer.set()
     dialed = dialing.result(60)
 
     assert dialed is not None
     assert dialed.use() == "connected"
-    assert not dialing.is_under_way
+    assert not dialing.is_busy
     assert line.threads == ["broker"]
 
 
@@ -66,7 +66,7 @@ def test_what_went_wrong_is_raised_where_it_is_asked_for(dialing: Dialing[str]) 
     dialing.begin(dial)
     with pytest.raises(BrokerUnavailable, match="refused"):
         dialing.result(60)
-    assert not dialing.is_under_way
+    assert not dialing.is_busy
 
 
 def test_a_connection_that_nobody_wants_any_more_is_discarded(dialing: Dialing[str], line: Line) -> None:
@@ -75,7 +75,7 @@ def test_a_connection_that_nobody_wants_any_more_is_discarded(dialing: Dialing[s
     dialing.begin(line.dial)
     wait_until(lambda: bool(line.threads), 60, "the attempt")
     dialing.drop()
-    assert not dialing.is_under_way
+    assert not dialing.is_busy
     dialing.begin(line.dial)
     line.may_answer.set()
 

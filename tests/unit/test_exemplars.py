@@ -11,7 +11,7 @@ from prometheus_client.samples import Exemplar as Parsed
 from prometheus_client.samples import Timestamp
 
 from ha_monitor.metrics import exemplars
-from ha_monitor.metrics.exemplars import LONGEST_ID, MOST_NOTED
+from ha_monitor.metrics.exemplars import MAX_ID, MAX_RUNS
 from ha_monitor.metrics.task_text import TaskText
 from tests.support.announced import AT, failed, succeeded
 from tests.unit.test_series import failed as failures
@@ -86,9 +86,7 @@ def test_what_is_announced_before_its_count_is_read_is_not_lost() -> None:
     assert asked(text, 20.0) == {("celery_task_failed_total", "KeyError"): Parsed({"task_id": "bad"}, 1.0, PARSED_AT)}
 
 
-@pytest.mark.parametrize(
-    "task_id", ["", "x" * (LONGEST_ID + 1), "a\nb", 'q"\\', "\x1b[31m", "ü" * LONGEST_ID, "x" * LONGEST_ID]
-)
+@pytest.mark.parametrize("task_id", ["", "x" * (MAX_ID + 1), "a\nb", 'q"\\', "\x1b[31m", "ü" * MAX_ID, "x" * MAX_ID])
 @pytest.mark.parametrize("runtime", [0.3, None, True, "1", float("nan"), float("inf"), -1.0, 10**30, 2])
 def test_no_event_makes_a_page_that_cannot_be_read(task_id: str, runtime: Any) -> None:
     """Given ids and run times of every kind, a strict parser reads the page, and an exemplar has at most the 128
@@ -102,7 +100,7 @@ def test_no_event_makes_a_page_that_cannot_be_read(task_id: str, runtime: Any) -
         assert exemplar.labels == {"task_id": task_id}
         assert len("task_id" + task_id) <= 128
         assert task_id.isprintable()
-    assert (("celery_task_queue_wait_time_bucket", "0.1") in found) == (task_id in {"ü" * LONGEST_ID, "x" * LONGEST_ID})
+    assert (("celery_task_queue_wait_time_bucket", "0.1") in found) == (task_id in {"ü" * MAX_ID, "x" * MAX_ID})
 
 
 def test_what_was_taken_over_has_none() -> None:
@@ -125,12 +123,12 @@ def test_a_busy_instance_looks_at_some_runs_and_all_failures() -> None:
 
     found = asked(text)
     assert found["celery_task_failed_total", "KeyError"].labels == {"task_id": "bad"}
-    assert found["celery_task_runtime_bucket", "0.1"].labels == {"task_id": f"id-{MOST_NOTED - 1}"}
+    assert found["celery_task_runtime_bucket", "0.1"].labels == {"task_id": f"id-{MAX_RUNS - 1}"}
 
 
 def test_their_number_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more series than exemplars are kept for, those that were renewed last are there."""
-    monkeypatch.setattr(exemplars, "MOST_EXEMPLARS", 3)
+    monkeypatch.setattr(exemplars, "MAX_EXEMPLARS", 3)
     names = [f"shop.{number}" for number in range(5)]
     raw = [piece for name in names for piece in (field(9, name, "celery@a", "celery", "KeyError"), b"1")]
     made = series(*raw, sets=tuple(label_set(name) for name in names))

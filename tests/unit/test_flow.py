@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ha_monitor.broker.buffered import MOST_AHEAD
+from ha_monitor.broker.buffered import MAX_READ_AHEAD
 from ha_monitor.broker.flow import Flow
 
 PREFETCH = 100
-LARGE = MOST_AHEAD // 10
+LARGE = MAX_READ_AHEAD // 10
 
 
 class Seen(NamedTuple):
@@ -53,7 +53,7 @@ def test_nothing_is_asked_while_large_messages_flow() -> None:
     assert not flow.allows_question(Seen(6 * LARGE + 100, 0, is_receiving=True), True, 6)
     assert flow.allows_question(Seen(6 * LARGE + 100), True, 6)
     tag = flow.acknowledged + PREFETCH
-    assert flow.allows_question(Seen(100 * LARGE, tag, kept=MOST_AHEAD), True, tag)
+    assert flow.allows_question(Seen(100 * LARGE, tag, kept=MAX_READ_AHEAD), True, tag)
 
 
 def test_as_long_as_large_messages_are_kept_others_may_come() -> None:

@@ -11,7 +11,7 @@ from ha_monitor.incidents.catalogue import FLAP_WINDOW, KINDS, RESOLVED_TTL, UNN
 from ha_monitor.incidents.lifecycle import advance
 from ha_monitor.incidents.rules import RuleResults
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.store.incidents import BEFORE, MOST_INCIDENTS, Incident, Phase, Severity
+from ha_monitor.store.incidents import BEFORE, MAX_INCIDENTS, Incident, Phase, Severity
 from tests.unit.builders import TIME
 
 LATE = Sighting("queue-late", "mail", "3 tasks wait", size=3)
@@ -397,10 +397,10 @@ def test_there_are_never_more_than_are_kept() -> None:
     life.look(*names(450, "task-stuck"), *names(80, "no-consumer"), times=3, every=120)
 
     kept = list(life.kept.values())
-    assert len(kept) == MOST_INCIDENTS
+    assert len(kept) == MAX_INCIDENTS
     assert sum(one.severity is Severity.PAGE for one in kept) == 80
     assert {one.phase for one in kept} == {Phase.FIRING}
-    assert len(life.events) == MOST_INCIDENTS
+    assert len(life.events) == MAX_INCIDENTS
 
 
 def test_of_what_is_over_the_ends_that_are_not_told_yet_go_last() -> None:
@@ -412,7 +412,7 @@ def test_of_what_is_over_the_ends_that_are_not_told_yet_go_last() -> None:
     life.look(*names(490, "no-consumer"), times=2)
 
     assert sorted(one.key for one in life.kept.values() if not one.is_open) == [f"task{n}" for n in range(290, 300)]
-    assert len(life.kept) == MOST_INCIDENTS
+    assert len(life.kept) == MAX_INCIDENTS
 
 
 def test_one_of_a_kind_that_this_version_does_not_know_is_dropped() -> None:

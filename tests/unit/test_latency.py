@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from ha_monitor.pipeline.latency import FIRST, LONG_WAY, MOST, NEAR, Latency
+from ha_monitor.pipeline.latency import INITIAL_IN_FLIGHT, MAX_IN_FLIGHT, MAX_ROUND_TRIP, NEARBY_LATENCY, Latency
 from ha_monitor.store.api import SLOW_CALL
 from tests.unit.builders import TurnedClock
 
@@ -29,41 +29,41 @@ class Batches:
         self.latency.answered(self._sent.popleft(), asked_at)
 
     def tick(self, seconds: float) -> None:
-        """A tick takes so many seconds, and with it all that are under way."""
+        """A tick takes so many seconds, and with it all that are in flight."""
         self.clock.sleep(seconds)
         self.latency.ticked(seconds, len(self._sent))
 
     @property
     def come_first(self) -> bool:
-        return self.latency.is_first(self._sent[0])
+        return self.latency.blocks_calls(self._sent[0])
 
 
 def test_calls_wait_for_a_batch_of_a_store_that_is_near() -> None:
-    """Given a store that answers at once, another call waits until the batch under way is answered for."""
+    """Given a store that answers at once, another call waits until the batch in flight is answered for."""
     one = Batches()
     one.send()
-    one.answer(NEAR / 2)
+    one.answer(NEARBY_LATENCY / 2)
     one.send()
 
     assert one.come_first
-    assert not one.latency.goes_on_meanwhile
+    assert not one.latency.overlaps_calls
 
 
 def test_calls_go_behind_the_batches_of_a_store_that_is_far_away() -> None:
     """Given a store whose answers take long, but all of them together no longer than one, calls go behind them, and
-    more and more are under way.
+    more and more are in flight.
     """
     one = Batches()
-    for _ in range(MOST):
-        one.send(one.latency.most)
+    for _ in range(MAX_IN_FLIGHT):
+        one.send(one.latency.max_in_flight)
         one.answer(0.3)
         while one._sent:
             one.answer()
     one.send()
 
-    assert one.latency.goes_on_meanwhile
+    assert one.latency.overlaps_calls
     assert not one.come_first
-    assert one.latency.most == MOST
+    assert one.latency.max_in_flight == MAX_IN_FLIGHT
 
 
 def test_nothing_goes_behind_a_batch_where_each_takes_long() -> None:
@@ -76,7 +76,7 @@ def test_nothing_goes_behind_a_batch_where_each_takes_long() -> None:
 
     assert one.latency.is_far
     assert one.come_first
-    assert not one.latency.goes_on_meanwhile
+    assert not one.latency.overlaps_calls
 
 
 def test_nothing_goes_behind_a_batch_that_takes_longer_than_usual() -> None:
@@ -87,7 +87,7 @@ def test_nothing_goes_behind_a_batch_that_takes_longer_than_usual() -> None:
     one.send()
     one.clock.sleep(0.2)
     before = one.come_first
-    one.clock.sleep(2 * NEAR)
+    one.clock.sleep(2 * NEARBY_LATENCY)
 
     assert (before, one.come_first) == (False, True)
 
@@ -98,7 +98,7 @@ def test_a_single_long_answer_does_not_tell_a_long_way_from_a_slow_call() -> Non
     """
     one = Batches()
     one.send()
-    one.answer((SLOW_CALL + LONG_WAY) / 2)
+    one.answer((SLOW_CALL + MAX_ROUND_TRIP) / 2)
     one.send(2)
     before = one.come_first
     one.answer(0.3)
@@ -129,29 +129,29 @@ def test_a_tick_that_waited_for_batches_does_not_make_them_look_timely() -> None
     one.send()
 
     assert one.come_first
-    assert one.latency.most == 1
+    assert one.latency.max_in_flight == 1
 
 
-def test_more_are_under_way_again_once_the_store_answers_in_time() -> None:
-    """Given a store whose calls took long for a while, as many batches as ever are under way some answers later."""
+def test_more_are_in_flight_again_once_the_store_answers_in_time() -> None:
+    """Given a store whose calls took long for a while, as many batches as ever are in flight some answers later."""
     one = Batches()
-    for after in [0.3] * MOST + [2 * TIMELY] * 3:
+    for after in [0.3] * MAX_IN_FLIGHT + [2 * TIMELY] * 3:
         one.send()
         one.answer(after)
-    slowest = one.latency.most
-    for _ in range(MOST):
+    slowest = one.latency.max_in_flight
+    for _ in range(MAX_IN_FLIGHT):
         one.send()
         one.answer(TIMELY)
 
-    assert (slowest, one.latency.most) == (1, MOST)
+    assert (slowest, one.latency.max_in_flight) == (1, MAX_IN_FLIGHT)
 
 
 def test_another_connection_is_got_to_know_anew() -> None:
-    """Given many batches under way as the connection breaks, few are under way over the next one."""
+    """Given many batches in flight as the connection breaks, few are in flight over the next one."""
     one = Batches()
-    for _ in range(MOST):
+    for _ in range(MAX_IN_FLIGHT):
         one.send()
         one.answer(0.3)
     one.latency.start_anew()
 
-    assert one.latency.most == FIRST
+    assert one.latency.max_in_flight == INITIAL_IN_FLIGHT

@@ -89,8 +89,8 @@ CALLBACKS = {
     "outputs.log.LibraryHandler.scrub": PURE,
     "pipeline.investigator.Investigator.backend": ASKS,
     "pipeline.investigator.Investigator.workers": ASKS,
-    "pipeline.scout.Scout.confs": ASKS,
-    "pipeline.scout.Scout.redbeat": ASKS,
+    "pipeline.schedule_discovery.ScheduleDiscovery.confs": ASKS,
+    "pipeline.schedule_discovery.ScheduleDiscovery.redbeat": ASKS,
     "store.redis_schedules.RedisSchedules.commands": ASKS,
     "pipeline.redeliveries.Redeliveries.shuffle": PURE,
 }

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.pipeline import watch
 from ha_monitor.pipeline.losses import LOSSES_EVERY, MORE_EVERY, LossesDuty
-from ha_monitor.pipeline.watch import TELL_ALL_EVERY, WATCH_EVERY, WatchDuty
+from ha_monitor.pipeline.watch import RESEND_ALL_EVERY, WATCH_EVERY, WatchDuty
 from ha_monitor.pipeline.watermark import Listening
 from ha_monitor.store.results import Silent, Watched, Watching, WorkerState
 from tests.unit.builders import TurnedClock
@@ -114,7 +114,7 @@ def test_the_store_is_told_once_which_queue_a_worker_consumes(
     """Given surveys, each look tells the store of some workers whose queue is new, until it knows all; after ten
     minutes, and to a store of another leader's, all are told of again.
     """
-    monkeypatch.setattr(watch, "MOST_TOLD", 2)
+    monkeypatch.setattr(watch, "MAX_NEW_QUEUES", 2)
     duty = watch_duty(fleet, clock)
     told = {"a@h": "mail", "b@h": "mail", "c@h": ""}
 
@@ -129,7 +129,7 @@ def test_the_store_is_told_once_which_queue_a_worker_consumes(
     assert looks(4) == [{"a@h": "mail", "b@h": "mail"}, {"c@h": ""}, {}, {}]
     duty._telemetry.consumed = {**told, "b@h": "celery"}
     assert looks(2) == [{"b@h": "celery"}, {}]
-    clock.now += TELL_ALL_EVERY
+    clock.now += RESEND_ALL_EVERY
     assert looks(3) == [{"a@h": "mail", "b@h": "celery"}, {"c@h": ""}, {}]
     duty.start_anew()
     assert looks(2) == [{"a@h": "mail", "b@h": "celery"}, {"c@h": ""}]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ha_monitor.metrics.lease import LONGEST_INTERVAL, LeaderLease
+from ha_monitor.metrics.lease import MAX_INTERVAL, LeaderLease
 from tests.unit.builders import TurnedClock
 
 PROMETHEUS = "10.0.0.1 Prometheus"
@@ -68,7 +68,7 @@ def test_without_an_interval_the_pause_is_the_longest() -> None:
     """Given an instance that nobody has scraped twice, it waits as long as any sensible interval."""
     one, clock = lease(scraped_every=None)
     one.hold(clock.now + 1000, followed=True)
-    clock.now += LONGEST_INTERVAL
+    clock.now += MAX_INTERVAL
     assert not one.exports()
     clock.now += 1
     assert one.exports()

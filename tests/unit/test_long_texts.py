@@ -15,12 +15,12 @@ from ha_monitor.broker.envelope import MAX_ENVELOPE, MAX_LARGE_ENVELOPE, read_en
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Batch, Message
 from ha_monitor.events.facts import MAX_TRACEBACK, BadEvent
-from ha_monitor.events.long_texts import MOST_HEAD, MOST_TAIL, TextTruncator, truncated
+from ha_monitor.events.long_texts import MAX_HEAD, MAX_TAIL, TextTruncator, truncated
 from tests.support.corpus import MEGABYTE, envelopes
 from tests.unit.builders import TIME, decode, event
 from tests.unit.test_decode import payload
 
-LONG = MOST_HEAD + MOST_TAIL + 1
+LONG = MAX_HEAD + MAX_TAIL + 1
 LINES = 'Traceback (most recent call last):\n  File "/a.py", line 3, in pay\n    pay(1)\n'
 
 
@@ -88,7 +88,7 @@ def test_no_character_and_no_escape_is_cut(char: str, before: int, ascii: bool) 
     head, tail = kept.split("…\n")
     assert text.startswith(head)
     assert text.endswith(tail)
-    assert MOST_HEAD / 12 - 1 <= len(head) <= MOST_HEAD
+    assert MAX_HEAD / 12 - 1 <= len(head) <= MAX_HEAD
 
 
 def test_the_end_begins_with_a_line() -> None:

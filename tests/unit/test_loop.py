@@ -77,7 +77,7 @@ def test_what_is_published_is_announced_in_order_and_forgotten(bed: Bed, size: i
     assert one.announced == ALL
     assert bed.is_settled
     assert (one.stats.new, one.stats.repeated, one.stats.lines) == (9, 0, 9)
-    assert [told for told in one.supervisor.told if told.startswith("status consuming from memory: ")]
+    assert [told for told in one.supervisor.calls if told.startswith("status consuming from memory: ")]
 
 
 def test_the_queue_is_shared(amqp: Bed) -> None:
@@ -265,7 +265,7 @@ def test_a_broker_that_owes_an_answer_is_not_ready_long_before_it_is_given_up(be
 
 def test_what_is_too_much_to_be_held_is_dropped_with_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more events than memory may hold while the store is away, the oldest go, and lines say how many."""
-    monkeypatch.setattr(collector, "MOST_KEPT", 4)
+    monkeypatch.setattr(collector, "MAX_BUFFERED_EVENTS", 4)
     bed = Bed(redelivers=False)
     one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
     one.cycle(2)
@@ -291,7 +291,7 @@ def test_the_store_is_not_tried_all_the_time(amqp: Bed) -> None:
     assert waits[0] <= 0.2
     assert all(LEASE / 4 <= wait <= LEASE / 2 for wait in waits[-2:])
     assert 600 / (LEASE / 2) <= amqp.store_trouble.moments["before connect"] <= 600 / (LEASE / 4) + 10
-    assert [told for told in one.supervisor.told if told.startswith("status")][-1].startswith(
+    assert [told for told in one.supervisor.calls if told.startswith("status")][-1].startswith(
         "status waiting for Redis since"
     )
 
@@ -473,7 +473,7 @@ def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: B
 
     def look() -> None:
         """The loop looks after the connection while the handler works: time passes, and the other instance lives on."""
-        looks.append(one.supervisor.told.count("progress"))
+        looks.append(one.supervisor.calls.count("progress"))
         one.clock.now += LEASE / 4
         two.cycle()
         if len(looks) == 12:
@@ -562,7 +562,7 @@ def test_a_reload_holds_from_the_next_batch_on(amqp: Bed) -> None:
     run(one, one.pipeline.reload, more, lambda: None, lambda: None)
 
     assert one.announced == [*ALL[:3], ("task-failed", "b")]
-    told = [word for word in one.supervisor.told if word in ("ready", "reloading", "stopping")]
+    told = [word for word in one.supervisor.calls if word in ("ready", "reloading", "stopping")]
     assert told == ["ready", "reloading", "ready", "stopping"]
 
 
@@ -572,7 +572,7 @@ def test_a_reload_of_a_wrong_configuration_changes_nothing(amqp: Bed) -> None:
     run(one, one.pipeline.reload, lambda: publish_all(amqp), lambda: None, lambda: None)
 
     assert one.announced == ALL
-    assert one.supervisor.told.count("ready") == 2
+    assert one.supervisor.calls.count("ready") == 2
 
 
 def test_the_probe_says_at_once_that_an_instance_stops(bed: Bed) -> None:
@@ -587,7 +587,7 @@ def test_the_probe_says_at_once_that_an_instance_stops(bed: Bed) -> None:
 
 
 def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
-    """Given a full batch under way when the stop comes, it is announced, the instance leaves, and nothing is left."""
+    """Given a full batch in flight when the stop comes, it is announced, the instance leaves, and nothing is left."""
     one = Instance(bed, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0)))
     publish_all(bed)
     run(one)
@@ -597,7 +597,7 @@ def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
     assert bed.server.instances == {}
     (said,) = one.said("instance-stopped")
     assert (said["left_to_others"], said["lines"], said["events"]) == (0, 9, 9)
-    assert one.supervisor.told[-1] == "status stopping"
+    assert one.supervisor.calls[-1] == "status stopping"
     assert not one.telemetry.health.ready().good
 
 
@@ -619,8 +619,8 @@ def test_a_stop_while_the_store_goes_away_loses_nothing(amqp: Bed, moment: str) 
     assert amqp.is_settled
 
 
-def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) -> None:
-    """Given an error of the program's own while a batch is under way, the batch is merged, and another instance
+def test_a_stop_by_an_unexpected_error_waits_for_the_batch_in_flight(amqp: Bed) -> None:
+    """Given an error of the program's own while a batch is in flight, the batch is merged, and another instance
     announces it."""
     one, two = (
         Instance(amqp, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0))),
@@ -628,7 +628,7 @@ def test_a_stop_by_an_unexpected_error_waits_for_the_batch_under_way(amqp: Bed) 
     )
     publish_all(amqp)
     one.cycle()
-    assert one.pipeline._handed
+    assert one.pipeline._in_flight
     one.pipeline._shutdown(finish=False)
     two.live(3 * LEASE)
 
@@ -694,7 +694,7 @@ def test_a_wrong_configuration_ends_the_loop(amqp: Bed) -> None:
         one.pipeline.run()
 
     assert amqp.server.instances == {}
-    assert "ready" not in one.supervisor.told
+    assert "ready" not in one.supervisor.calls
 
 
 # --- ticks ---------------------------------------------------------------------------------
@@ -739,10 +739,10 @@ def test_a_name_is_waited_for_that_may_be_behind_a_link_that_is_cut(amqp: Bed) -
 def test_a_name_is_waited_for_that_the_broker_holds_while_it_is_away(amqp: Bed) -> None:
     """Given a name that was requeued, and a broker that is away for longer than it may keep the messages of a link that
     broke, the line waits: all instances have merged what they had, and the name comes with the broker."""
-    amqp.server.held = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
+    amqp.server.requeue_delay = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
     one, other = name_behind_a_cut_link(amqp)
     amqp.broker_trouble.away = BrokerUnavailable("away")
-    live(amqp.server.held + 30, one, other)
+    live(amqp.server.requeue_delay + 30, one, other)
     amqp.broker_trouble.away = None
     live(30, one, other)
 
@@ -918,7 +918,7 @@ def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: p
     counts = one.record.store.counts
     monkeypatch.setattr(counts, "stored", Counts([seven, b"7", two, b"2"]))
     restored: list[dict[bytes, int]] = []
-    monkeypatch.setattr(counts, "restore", lambda fallen, _between: restored.append(fallen))
+    monkeypatch.setattr(counts, "restore", lambda fallen, _keep_alive: restored.append(fallen))
     one.live(1)
     before = amqp.server.state()
     one.live(2)

@@ -13,11 +13,11 @@ from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from ha_monitor.pipeline import collector, link
-from ha_monitor.pipeline.collector import MOST_BYTES
-from ha_monitor.pipeline.latency import MOST, NEAR
+from ha_monitor.pipeline.collector import MAX_CALL_BYTES
+from ha_monitor.pipeline.latency import MAX_IN_FLIGHT, NEARBY_LATENCY
 from ha_monitor.pipeline.link import SLOW_AFTER
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
-from ha_monitor.pipeline.turn import ENOUGH
+from ha_monitor.pipeline.turn import MAX_TURN
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
@@ -41,7 +41,7 @@ def amqp() -> Bed:
 @pytest.fixture(autouse=True)
 def short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop does not wait for long before it goes round: time is what the test says."""
-    monkeypatch.setattr(link, "LOOK", 0.001)
+    monkeypatch.setattr(link, "MAX_WAIT", 0.001)
 
 
 class Hanging:
@@ -110,10 +110,10 @@ def test_an_instance_goes_round_while_it_connects_to_the_store(hanging: Hanging)
     one = Instance(bed, threads=plain_threads(bed.clock))
     cycles_until(one, lambda: one.pipeline._broker.consuming, "the broker")
     publish_all(bed)
-    before = one.supervisor.told.count("progress")
+    before = one.supervisor.calls.count("progress")
     one.cycle(5)
 
-    assert one.supervisor.told.count("progress") == before + 5
+    assert one.supervisor.calls.count("progress") == before + 5
     assert not bed.broker.ready, "it was not received"
     assert one.announced == []
     hanging.may_end.set()
@@ -175,19 +175,19 @@ class Far:
         self.bed = bed
         self.one = Instance(bed, config=config, **settings)  # type: ignore[arg-type]
         self.one.cycle(2)
-        self.one.pipeline._handed._latency._window.most = MOST  # as after some timely answers
+        self.one.pipeline._in_flight._latency._window.max_in_flight = MAX_IN_FLIGHT  # as after some timely answers
         bed.server.answers = lambda: False
 
     @property
-    def under_way(self) -> int:
-        return len(self.one.pipeline._handed)
+    def in_flight(self) -> int:
+        return len(self.one.pipeline._in_flight)
 
     def answer(self) -> None:
         self.bed.server.answers = lambda: True
 
     def answers_after(self, seconds: float) -> None:
-        """Answer each batch so many seconds after it was handed over."""
-        sent = self.one.pipeline._handed._sent
+        """Answer each batch so many seconds after it was sent."""
+        sent = self.one.pipeline._in_flight._sent
         self.bed.server.answers = lambda: self.bed.clock.now - sent[0].at >= seconds
 
     def publish(self, *tasks: str) -> None:
@@ -200,13 +200,13 @@ def expected(*tasks: str) -> list[tuple[str, str]]:
 
 
 def test_what_comes_while_a_distant_store_answers_does_not_wait_for_it(bed: Bed) -> None:
-    """Given a store that has not answered for a batch, the next ones are collected and handed over, up to a limit;
+    """Given a store that has not answered for a batch, the next ones are collected and sent, up to a limit;
     when it answers, all are announced in order, and only then does the broker forget them."""
     far = Far(bed)
-    tasks = [f"task-{number}" for number in range(MOST + 3)]
+    tasks = [f"task-{number}" for number in range(MAX_IN_FLIGHT + 3)]
     far.publish(*tasks[:3])
     far.one.cycle(8)
-    assert far.under_way == 3
+    assert far.in_flight == 3
     if bed.broker.redelivers:
         assert bed.broker.in_flight == 9
     far.publish(*tasks[3:])
@@ -218,37 +218,37 @@ def test_what_comes_while_a_distant_store_answers_does_not_wait_for_it(bed: Bed)
     assert far.one.stats.repeated == 0
 
 
-def test_only_so_many_batches_are_under_way(amqp: Bed) -> None:
+def test_only_so_many_batches_are_in_flight(amqp: Bed) -> None:
     """Given a store that never answers before it is waited for, and a long queue, no more than the limit are under
     way at once."""
     far = Far(amqp)
-    tasks = [f"task-{number}" for number in range(3 * MOST)]
+    tasks = [f"task-{number}" for number in range(3 * MAX_IN_FLIGHT)]
     far.publish(*tasks)
     most = 0
-    for _ in range(12 * MOST):
+    for _ in range(12 * MAX_IN_FLIGHT):
         far.one.cycle()
-        most = max(most, far.under_way)
+        most = max(most, far.in_flight)
 
-    assert most == MOST
+    assert most == MAX_IN_FLIGHT
     far.answer()
     far.one.live(1)
     assert far.one.announced == expected(*tasks)
 
 
-def test_what_does_not_fill_a_batch_is_let_fill_while_some_are_under_way(amqp: Bed) -> None:
-    """Given events that come one by one and a store that answers late, the first is handed over at once; later ones
+def test_what_does_not_fill_a_batch_is_let_fill_while_some_are_in_flight(amqp: Bed) -> None:
+    """Given events that come one by one and a store that answers late, the first is sent at once; later ones
     once they fill a batch, or the store has answered: few large calls cost it less than many small ones."""
     far = Far(amqp, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)))
-    under_way = []
+    in_flight = []
     for number in range(8):
         amqp.publish(event("task-custom", uuid="t", at=TIME + number))
         far.one.cycle(2)
-        under_way.append(far.under_way)
+        in_flight.append(far.in_flight)
 
-    assert under_way == [1, 1, 1, 2, 2, 2, 3, 3]
+    assert in_flight == [1, 1, 1, 2, 2, 2, 3, 3]
     amqp.publish(event("task-custom", uuid="t", at=TIME + 8))
     far.one.cycle(2)
-    assert far.under_way == 3
+    assert far.in_flight == 3
     far.answer()
     answered_at = amqp.clock.now
     far.one.cycle(2)
@@ -257,14 +257,14 @@ def test_what_does_not_fill_a_batch_is_let_fill_while_some_are_under_way(amqp: B
     assert far.one.stats.new == 9
 
 
-def test_what_does_not_fill_a_batch_is_handed_over_if_no_more_can_come(amqp: Bed) -> None:
+def test_what_does_not_fill_a_batch_is_sent_if_no_more_can_come(amqp: Bed) -> None:
     """Given a broker that sends no more before something is acknowledged, a batch does not wait for more."""
     far = Far(amqp, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=3, time=0.0)), prefetch=3)
     for number in range(6):
         amqp.publish(event("task-custom", uuid="t", at=TIME + number))
         far.one.cycle(2)
 
-    assert far.under_way == 2
+    assert far.in_flight == 2
     assert amqp.broker.in_flight == 3
     far.answer()
     far.one.live(1)
@@ -285,7 +285,7 @@ def test_a_stop_merges_what_did_not_fill_a_batch(amqp: Bed) -> None:
 
 
 def test_the_events_of_a_task_keep_their_order_though_a_call_merges_some_only(bed: Bed) -> None:
-    """Given several batches under way and a store that merges two tasks of one, what is behind it is not merged before
+    """Given several batches in flight and a store that merges two tasks of one, what is behind it is not merged before
     its rest: each task's events are announced in their order, and acknowledged with the last of them."""
     far = Far(bed, msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=6, time=0.0)))
     bed.server.most_tasks = 2
@@ -294,7 +294,7 @@ def test_the_events_of_a_task_keep_their_order_though_a_call_merges_some_only(be
     for number, bodies in enumerate(rounds):
         bed.publish(*[event("task-progress", uuid=task, at=TIME + number / 10) for task in "xyz"], *bodies)
         far.one.cycle(2)
-    assert far.under_way == 3
+    assert far.in_flight == 3
     far.answer()
     far.one.live(2)
 
@@ -318,7 +318,7 @@ def test_batches_are_smaller_where_one_call_does_not_merge_a_whole_one(amqp: Bed
     collector = far.one.pipeline._collector
     far.answer()
     far.one.cycle()
-    fewer = collector.most_events
+    fewer = collector.max_events
     assert fewer < 300
     amqp.server.most_tasks = None
     far.one.live(1)
@@ -330,20 +330,20 @@ def test_batches_are_smaller_where_one_call_does_not_merge_a_whole_one(amqp: Bed
 
     assert far.one.stats.new == 3900
     assert far.one.stats.repeated == 0
-    assert fewer < collector.most_events <= 300
+    assert fewer < collector.max_events <= 300
 
 
 @pytest.mark.parametrize("moment", ["before apply", "after apply", "before tick", "after tick", "before send"])
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), LeaseLost("taken over")], ids=["away", "lease lost"])
-def test_nothing_is_lost_with_several_batches_under_way(bed: Bed, moment: str, error: Exception) -> None:
-    """Given several batches under way and a store that breaks, or another instance that took over, everything is
+def test_nothing_is_lost_with_several_batches_in_flight(bed: Bed, moment: str, error: Exception) -> None:
+    """Given several batches in flight and a store that breaks, or another instance that took over, everything is
     announced."""
     if moment == "before send" and isinstance(error, LeaseLost):
-        pytest.skip("nothing is answered when a batch is handed over")
+        pytest.skip("nothing is answered when a batch is sent")
     far, other = Far(bed), Instance(bed, "2")
     far.publish("a", "b")
     far.one.cycle(6)
-    assert far.under_way == 2
+    assert far.in_flight == 2
     if isinstance(error, LeaseLost):
         bed.clock.now += 2 * LEASE
         other.cycle()
@@ -361,8 +361,8 @@ def test_nothing_is_lost_with_several_batches_under_way(bed: Bed, moment: str, e
     assert bed.is_settled
 
 
-def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Given a distant store and batches under way when a tick is due, the store is asked for it without waiting for
+def test_a_tick_goes_behind_what_is_in_flight(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a distant store and batches in flight when a tick is due, the store is asked for it without waiting for
     them, and is given more before it is asked for what the leader does: all are announced in order."""
     far = Far(bed)
     far.answers_after(0.3)
@@ -370,7 +370,7 @@ def test_a_tick_goes_behind_what_is_under_way(bed: Bed, monkeypatch: pytest.Monk
     far.one.live(0.7)  # answered late: it is known to be far
     far.publish(*[f"task-{number}" for number in range(2, 5)])
     far.one.live(0.1)
-    assert far.under_way == 3
+    assert far.in_flight == 3
     asked: list[tuple[str, int]] = []
     for owner, name in ((far.one.record.store, "tick"), (far.one.record.duties, "watch")):
         monkeypatch.setattr(owner, name, noting(asked, far, name, getattr(owner, name)))
@@ -391,16 +391,16 @@ def test_no_more_is_decoded_than_is_sent(bed: Bed, monkeypatch: pytest.MonkeyPat
     """Given a distant store that answers batch after batch, and messages of more events than all batches in flight
     hold, at most the rest of one message is decoded and not sent, whatever the leader has to ask meanwhile.
     """
-    monkeypatch.setattr(collector, "MOST_EVENTS", 3)
+    monkeypatch.setattr(collector, "MAX_CALL_WEIGHT", 3)
     monkeypatch.setattr(collector, "DECODE_AT_ONCE", 1)
     far = Far(bed)
     far.answers_after(0.3)
     far.publish("task-0", "task-1")
     far.one.live(0.7)  # answered late: it is known to be far
-    sizes, number = [], 3 * (MOST + 2)
-    for message in range(2 * MOST):
+    sizes, number = [], 3 * (MAX_IN_FLIGHT + 2)
+    for message in range(2 * MAX_IN_FLIGHT):
         bed.publish([event("task-custom", uuid=f"{message}-{n}", at=TIME) for n in range(number)])
-    total = 6 + 2 * MOST * number
+    total = 6 + 2 * MAX_IN_FLIGHT * number
     while far.one.stats.new < total:
         bed.server.answers = partial(next, iter([True]), False)
         for schedule in (far.one.pipeline._ticker.due, far.one.pipeline._leader._watch._due):
@@ -416,8 +416,8 @@ def test_no_more_is_decoded_than_is_sent(bed: Bed, monkeypatch: pytest.MonkeyPat
     assert len(far.one.announced) == total
 
 
-def test_a_takeover_is_told_of_though_a_batch_under_way_fails(amqp: Bed) -> None:
-    """Given a distant store and a batch under way whose reply is lost right after that of a tick that took an outbox
+def test_a_takeover_is_told_of_though_a_batch_in_flight_fails(amqp: Bed) -> None:
+    """Given a distant store and a batch in flight whose reply is lost right after that of a tick that took an outbox
     over, the takeover is told of, once, and its lines are marked as `recovered`."""
     other = Instance(amqp, "2")
     other.cycle(2)
@@ -447,17 +447,17 @@ def test_a_takeover_is_told_of_though_a_batch_under_way_fails(amqp: Bed) -> None
 
 
 def noting(asked: list[tuple[str, int]], far: Far, name: str, call: Callable[..., object]) -> Callable[..., object]:
-    """A call that notes how many batches are under way when it is made."""
+    """A call that notes how many batches are in flight when it is made."""
 
     def noted(*args: object, **options: object) -> object:
-        asked.append((name, far.under_way))
+        asked.append((name, far.in_flight))
         return call(*args, **options)
 
     return noted
 
 
 def test_what_comes_while_a_distant_store_is_waited_for_is_sent_soon(bed: Bed) -> None:
-    """Given a distant store that is known to answer late, what the broker sends while it is waited for is handed over
+    """Given a distant store that is known to answer late, what the broker sends while it is waited for is sent
     long before a near store would have answered."""
     far = Far(bed)
     far.publish("task-0")
@@ -467,14 +467,14 @@ def test_what_comes_while_a_distant_store_is_waited_for_is_sent_soon(bed: Bed) -
     bed.server.answers = lambda: False
     far.publish("task-1")
     far.one.live(0.1)
-    assert far.under_way == 1
+    assert far.in_flight == 1
     began = bed.clock.now
     far.one.cycle()  # nothing has come: it waits for the store
     far.publish("task-2")
-    while far.under_way == 1:
+    while far.in_flight == 1:
         far.one.cycle()
 
-    assert bed.clock.now - began < NEAR / 2
+    assert bed.clock.now - began < NEARBY_LATENCY / 2
     far.answer()
     far.one.live(1)
     assert far.one.announced == expected("task-0", "task-1", "task-2")
@@ -500,7 +500,7 @@ def test_a_distant_store_is_told_of_what_is_announced_with_the_next_batch(bed: B
 
 
 def test_a_distant_store_does_not_hold_the_watermark_back(bed: Bed) -> None:
-    """Given a stream of events and a store that is so far away that something is always under way, what came before a
+    """Given a stream of events and a store that is so far away that something is always in flight, what came before a
     pause counts as merged once its batch is."""
     far = Far(bed)
     ages = []
@@ -509,7 +509,7 @@ def test_a_distant_store_does_not_hold_the_watermark_back(bed: Bed) -> None:
         far.one.cycle()
         bed.clock.now += 0.1
         # The oldest is answered, and there is always one behind it.
-        bed.server.answers = lambda: far.under_way > 2
+        bed.server.answers = lambda: far.in_flight > 2
         far.one.cycle()
         bed.server.answers = lambda: False
         ages.append(far.one.pipeline._watermark.age())
@@ -519,7 +519,7 @@ def test_a_distant_store_does_not_hold_the_watermark_back(bed: Bed) -> None:
     assert max(age for age in late if age is not None) < 2.0
 
 
-# --- what may happen with several batches under way ----------------------------------------
+# --- what may happen with several batches in flight ----------------------------------------
 
 
 class Killed(Exception):
@@ -527,13 +527,13 @@ class Killed(Exception):
 
 
 def test_an_instance_that_is_killed_leaves_nothing_behind(amqp: Bed) -> None:
-    """Given an instance that is killed while batches are under way, of which the store has merged some without anybody
+    """Given an instance that is killed while batches are in flight, of which the store has merged some without anybody
     reading its replies, another one announces each event, and the broker keeps nothing."""
     far = Far(amqp)
     tasks = [f"task-{number}" for number in range(5)]
     far.publish(*tasks)
     far.one.cycle(12)
-    assert far.under_way == 5
+    assert far.in_flight == 5
     amqp.store_trouble.at("after apply", *[Killed()] * 3)
     for _ in range(3):
         with pytest.raises(Killed):
@@ -549,13 +549,13 @@ def test_an_instance_that_is_killed_leaves_nothing_behind(amqp: Bed) -> None:
 
 
 def test_what_is_acknowledged_is_announced_and_in_the_order_of_its_delivery(amqp: Bed) -> None:
-    """Given several batches under way that are answered one by one, each is acknowledged once its lines are written,
-    and never one before those that were handed over before it."""
+    """Given several batches in flight that are answered one by one, each is acknowledged once its lines are written,
+    and never one before those that were sent before it."""
     far = Far(amqp)
     tasks = [f"task-{number}" for number in range(6)]
     far.publish(*tasks)
     far.one.cycle(14)
-    assert far.under_way == 6
+    assert far.in_flight == 6
     marks: list[tuple[int, int]] = []
     acknowledge = far.one.source.acknowledge
 
@@ -574,15 +574,15 @@ def test_what_is_acknowledged_is_announced_and_in_the_order_of_its_delivery(amqp
 @pytest.mark.parametrize("place", [0, 3, 7])
 @pytest.mark.parametrize("moment", ["before apply", "after apply"])
 def test_a_call_that_fails_among_several_is_repeated_with_all_behind_it(bed: Bed, moment: str, place: int) -> None:
-    """Given eight batches under way of which the store answers for some, and then breaks, or does not know whether
+    """Given eight batches in flight of which the store answers for some, and then breaks, or does not know whether
     enough replicas have what it wrote: what is not confirmed is merged again, and each event is announced once."""
     far = Far(bed)
-    tasks = [f"task-{number}" for number in range(MOST)]
+    tasks = [f"task-{number}" for number in range(MAX_IN_FLIGHT)]
     far.publish(*tasks)
-    for _ in range(3 * MOST):
-        if far.under_way < MOST:
+    for _ in range(3 * MAX_IN_FLIGHT):
+        if far.in_flight < MAX_IN_FLIGHT:
             far.one.cycle()
-    assert far.under_way == MOST
+    assert far.in_flight == MAX_IN_FLIGHT
     error = StoreUnavailable("Redis: 0 of 1 replicas have the last write (store.min_replicas)")
     calls = iter(range(1000))
 
@@ -599,13 +599,13 @@ def test_a_call_that_fails_among_several_is_repeated_with_all_behind_it(bed: Bed
     assert bed.is_settled
 
 
-def test_a_stop_finishes_all_that_is_under_way(bed: Bed) -> None:
-    """Given a stop while several batches are under way, all are announced and acknowledged before the instance ends."""
+def test_a_stop_finishes_all_that_is_in_flight(bed: Bed) -> None:
+    """Given a stop while several batches are in flight, all are announced and acknowledged before the instance ends."""
     far = Far(bed)
     tasks = [f"task-{number}" for number in range(5)]
     far.publish(*tasks)
     far.one.cycle(12)
-    assert far.under_way > 3
+    assert far.in_flight > 3
     far.one.todo = [far.one.pipeline.stop]
     far.one.pipeline.run()
 
@@ -644,7 +644,7 @@ def test_a_handler_is_called_once_though_the_broker_goes_meanwhile(bed: Bed, at_
             raise ValueError("no")
 
     one = Instance(bed, handlers=[works])
-    is_far(bed, 2 * NEAR)
+    is_far(bed, 2 * NEARBY_LATENCY)
     one.live(3)
     assert one.said("leadership-acquired")
     bed.publish(*life("a"))
@@ -662,7 +662,7 @@ def test_a_connection_that_breaks_under_the_leaders_duties_is_lost_once(bed: Bed
     its duties, it connects again at once: the rest of that turn does not take the connection for lost another time.
     """
     one = Instance(bed)
-    is_far(bed, ENOUGH, calls="tick")
+    is_far(bed, MAX_TURN, calls="tick")
     one.live(3)
     assert one.said("leadership-acquired")
     connected_at: list[float] = []
@@ -704,7 +704,7 @@ def test_a_stop_waits_for_a_handler_and_receives_nothing_more(bed: Bed) -> None:
     one = far.one
     far.publish("a")
     one.cycle(8)
-    is_far(bed, 2 * NEAR)
+    is_far(bed, 2 * NEARBY_LATENCY)
     one.todo = [one.pipeline.stop]
     one.pipeline.run()
 
@@ -716,23 +716,23 @@ def test_a_stop_waits_for_a_handler_and_receives_nothing_more(bed: Bed) -> None:
     assert len(bed.broker.ready) == 3
 
 
-def test_a_reload_loses_nothing_that_is_under_way(bed: Bed) -> None:
-    """Given new settings while several batches are under way, those are announced with the new ones, once."""
+def test_a_reload_loses_nothing_that_is_in_flight(bed: Bed) -> None:
+    """Given new settings while several batches are in flight, those are announced with the new ones, once."""
     far = Far(bed)
     far.publish("a", "b", "c")
     far.one.cycle(8)
-    assert far.under_way == 3
+    assert far.in_flight == 3
     far.one.reread = lambda: far.one.reloadable(level=LogLevel.INFO)
     far.one.todo = [far.one.pipeline.reload, lambda: None, far.one.pipeline.stop]
     far.one.pipeline.run()
 
     assert far.one.announced == [("task-succeeded", task) for task in "abc"]
-    assert far.one.supervisor.told.count("reloading") == 1
+    assert far.one.supervisor.calls.count("reloading") == 1
     assert bed.is_settled
 
 
-def test_what_is_under_way_is_bounded_in_bytes(bed: Bed) -> None:
-    """Given messages so large that each fills a batch, no more than eight times a batch's bytes are under way."""
+def test_what_is_in_flight_is_bounded_in_bytes(bed: Bed) -> None:
+    """Given messages so large that each fills a batch, no more than eight times a batch's bytes are in flight."""
     far = Far(bed, OWN_CONFIG)
     text = "x" * 400_000
     for number in range(40):
@@ -740,18 +740,18 @@ def test_what_is_under_way_is_bounded_in_bytes(bed: Bed) -> None:
     most = 0
     for _ in range(60):
         far.one.cycle()
-        most = max(most, sum(sent.collected.batch.byte_count for sent in far.one.pipeline._handed._sent))
+        most = max(most, sum(sent.collected.batch.byte_count for sent in far.one.pipeline._in_flight._sent))
 
     message = 3 * 400_200
-    assert MOST_BYTES < most <= MOST * (MOST_BYTES + message)
+    assert MAX_CALL_BYTES < most <= MAX_IN_FLIGHT * (MAX_CALL_BYTES + message)
 
 
-def test_the_lease_is_renewed_while_something_is_always_under_way(amqp: Bed) -> None:
-    """Given a stream of events and a store so far away that something is always under way, the lease is renewed as
+def test_the_lease_is_renewed_while_something_is_always_in_flight(amqp: Bed) -> None:
+    """Given a stream of events and a store so far away that something is always in flight, the lease is renewed as
     often as ever."""
     far = Far(amqp)
     far.answers_after(0.3)
-    under_way = []
+    in_flight = []
     ticks = amqp.store_trouble.moments["before tick"]
     began = amqp.clock.now
     number = 0
@@ -759,10 +759,10 @@ def test_the_lease_is_renewed_while_something_is_always_under_way(amqp: Bed) -> 
         far.publish(f"task-{number}")
         number += 1
         far.one.cycle()
-        under_way.append(far.under_way)
+        in_flight.append(far.in_flight)
         assert far.one.record.store.holds_lease()
 
-    assert 0 not in under_way[-len(under_way) // 2 :]
+    assert 0 not in in_flight[-len(in_flight) // 2 :]
     every = OWN_CONFIG.store.tick_every
     assert amqp.store_trouble.moments["before tick"] - ticks >= 2 * LEASE / every * 0.8
     assert far.one.stats.leases_lost == 0

@@ -28,10 +28,10 @@ from ha_monitor.outputs.handler_calls import HandlerCalls
 from ha_monitor.outputs.handlers import Handler, Handlers, load_handlers
 from ha_monitor.outputs.line import EventLines, iso_time
 from ha_monitor.pipeline import announcements, leader
-from ha_monitor.pipeline.courier import LONGEST_PAUSE
+from ha_monitor.pipeline.channel_sender import MAX_BACKOFF
+from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.investigator import Investigator
-from ha_monitor.pipeline.looker import Looker
-from ha_monitor.pipeline.notifications import FINISHED_WITHIN, Recipient
+from ha_monitor.pipeline.notifications import STOP_TIMEOUT, Recipient
 from ha_monitor.pipeline.reloadable import Reloadable
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
@@ -95,7 +95,9 @@ def bed() -> Bed:
 def instance(bed: Bed, name: str = "1", config: Config = CONFIG, *, delivers_at_once: bool = True) -> Instance:
     """One that looks for incidents."""
     threads = LookingAtOnce(bed.clock, delivers_at_once=delivers_at_once)
-    return Instance(bed, name, config=config, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+    return Instance(
+        bed, name, config=config, detector=IncidentDetector(MemoryReader(bed.server), threads), threads=threads
+    )
 
 
 @pytest.fixture
@@ -210,7 +212,7 @@ def test_the_lag_of_an_instance_with_slow_handlers_is_by_no_wrong_clock(
     """Given an instance that is always some seconds late, since each call of a handler takes longer than the time
     between two looks at the queue, its lag is about that long, however wrong the clocks of the senders are.
     """
-    monkeypatch.setattr(announcements, "BREATH", 0.001)
+    monkeypatch.setattr(announcements, "LEASE_CHECK_EVERY", 0.001)
     bed = Bed(redelivers=redelivers)
 
     def until_a_look() -> None:
@@ -385,10 +387,10 @@ def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance
     for _ in range(4):
         beat(bed, "celery@a")
         one.live(5)
-    assert (one.telemetry.known_queues(), one.telemetry.waited_in) == ([], ("mial",))
+    assert (one.telemetry.known_queues(), one.telemetry.waiting_queues) == ([], ("mial",))
 
     for _ in range(20):
-        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waited_in]
+        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waiting_queues]
         one.telemetry.surveyed(Survey(queues, {}))
         beat(bed, "celery@a")
         one.live(10)
@@ -396,7 +398,7 @@ def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance
     assert lines(one) == [("incident-opened", "mial", False)]
     assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
     one.telemetry.does_not_lead()
-    assert one.telemetry.waited_in == ()
+    assert one.telemetry.waiting_queues == ()
 
 
 def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
@@ -447,8 +449,8 @@ def with_stuck_tasks(bed: Bed, config: Config = CONFIG) -> Instance:
 
     threads = LookingAtOnce(bed.clock)
     investigator = Investigator(ask, None, bed.clock, threads)
-    looker = Looker(MemoryReader(bed.server), threads)
-    return Instance(bed, "1", config=config, looker=looker, investigator=investigator, threads=threads)
+    detector = IncidentDetector(MemoryReader(bed.server), threads)
+    return Instance(bed, "1", config=config, detector=detector, investigator=investigator, threads=threads)
 
 
 def run_until_lost(bed: Bed, one: Instance, worker: str, task_id: str = "t0") -> None:
@@ -632,7 +634,9 @@ def handling(bed: Bed, name: str, found: Sequence[Handler]) -> Instance:
             return Reloadable(made.decoder, lines, calls)
 
     threads = LookingAtOnce(bed.clock)
-    return Handling(bed, name, config=CONFIG, looker=Looker(MemoryReader(bed.server), threads), threads=threads)
+    return Handling(
+        bed, name, config=CONFIG, detector=IncidentDetector(MemoryReader(bed.server), threads), threads=threads
+    )
 
 
 def test_handlers_get_each_incident_once_in_the_fleet(bed: Bed) -> None:
@@ -722,7 +726,7 @@ def test_who_tells_of_incidents_reads_them_no_second_time(bed: Bed) -> None:
     one.live(60)
 
     assert bed.store_trouble.moments["before incidents"] - reads == 12
-    (told,) = bed.server.messages.told
+    (told,) = bed.server.messages.notified
     assert told.decode().partition("\x1f")[0] in bed.server.incidents
 
 
@@ -759,7 +763,7 @@ def test_an_end_is_told_though_the_channel_was_away_and_it_came_again(
     one.live(60)
     assert sent == [("firing", first)]
     is_away[0] = False
-    one.live(LONGEST_PAUSE)
+    one.live(MAX_BACKOFF)
 
     (second,) = [one.id for one in bed.server.incidents.values() if one.kind == "worker-lost"]
     assert [told for told in sent if told[1] in (first, second)] == [
@@ -868,7 +872,7 @@ def test_a_message_that_was_taken_before_a_stop_is_not_made_again(bed: Bed, monk
     assert bed.server.messages.claims == {}
 
 
-def test_a_stop_waits_for_a_delivery_that_is_under_way(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_waits_for_a_delivery_in_progress(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a leader that is stopped while a channel takes a message, it goes on until the store has heard of it."""
     may_end = threading.Event()
     chat = Receiver(lambda: may_end.wait(60))
@@ -895,7 +899,7 @@ def test_a_stop_does_not_wait_for_a_channel_that_hangs(bed: Bed, monkeypatch: py
 
     telling.stop()
 
-    assert FINISHED_WITHIN <= bed.clock.now - began < FINISHED_WITHIN + 1
+    assert STOP_TIMEOUT <= bed.clock.now - began < STOP_TIMEOUT + 1
     assert len(bed.server.messages.claims) == 1
     assert telling.first.said("lease-lost") == []
     assert len(telling.first.said("instance-stopped")) == 1

@@ -20,7 +20,7 @@ from ha_monitor.notify import channels
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.pipeline.store_risks import LOOK_EVERY
-from ha_monitor.pipeline.turn import ENOUGH
+from ha_monitor.pipeline.turn import MAX_TURN
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.results import StoreInfo
 from tests.support.process import wait_until
@@ -68,7 +68,7 @@ def test_a_distant_store_is_asked_by_one_duty_a_tick_and_by_each_in_its_turn(bed
         when, _, call = moment.partition(" ")
         if when == "before" and call in ("tick", *duties):
             calls.append(call)
-            bed.clock.now += 2 * ENOUGH * (call in duties)
+            bed.clock.now += 2 * MAX_TURN * (call in duties)
 
     bed.server.trouble = slow
     one.live(60)
@@ -392,7 +392,7 @@ def live_with_answers(one: Instance, answers: Answers, seconds: float) -> None:
     until = one.clock.now + seconds
     while one.clock.now < until:
         one.live(0.5)
-        wait_until(lambda: not stuck._investigator.alive, 10, "the answer", 0.001)
+        wait_until(lambda: not stuck._investigator.is_running, 10, "the answer", 0.001)
 
 
 def test_a_task_that_a_worker_has_for_too_long_is_stuck(bed: Bed) -> None:

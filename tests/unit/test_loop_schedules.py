@@ -13,12 +13,12 @@ from ha_monitor.clock import Clock
 from ha_monitor.config.schedules import ScheduleSettings
 from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
-from ha_monitor.pipeline.looker import Looker
+from ha_monitor.pipeline.incident_detector import IncidentDetector
+from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
 from ha_monitor.pipeline.schedules import SETTLED_AFTER
-from ha_monitor.pipeline.scout import Scout
 from ha_monitor.schedules import learned
 from ha_monitor.schedules.learned import Habit
-from ha_monitor.schedules.model import SETTLING, Judgement, ScheduleState, Source
+from ha_monitor.schedules.model import SETTLING_TIME, Judgement, ScheduleState, Source
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.threads import CallThread
@@ -28,7 +28,7 @@ from tests.unit.loop_bed import Bed, Instance, live
 from tests.unit.test_loop_incidents import CONFIG, AtOnce, beat, lines, phases
 
 EVERY = 60.0
-SETTLED = SETTLING + 2 * EVERY
+SETTLED = SETTLING_TIME + 2 * EVERY
 
 
 class AskingAtOnce(ConnectingAtOnce):
@@ -74,9 +74,14 @@ class Fleet:
 
     def instance(self, name: str = "1", config: Config = CONFIG) -> Instance:
         threads = AskingAtOnce(self.bed.clock)
-        looker = Looker(MemoryReader(self.bed.server), threads)
+        detector = IncidentDetector(MemoryReader(self.bed.server), threads)
         return Instance(
-            self.bed, name, config=config, looker=looker, scout=Scout(self.confs, None, threads), threads=threads
+            self.bed,
+            name,
+            config=config,
+            detector=detector,
+            discovery=ScheduleDiscovery(self.confs, None, threads),
+            threads=threads,
         )
 
     def live(self, seconds: float, *instances: Instance) -> None:
@@ -392,10 +397,10 @@ def test_what_was_learned_and_does_not_run_is_a_warning_and_is_forgotten(monkeyp
     """Given a task that nobody tells of and that ran every five minutes for days, its silence is a warning, once, that
     says how it is known; after a time (which is short here) that is over, and the task is forgotten.
     """
-    monkeypatch.setattr(learned, "SHORTEST_WARNING", 1200.0)
+    monkeypatch.setattr(learned, "MIN_WARNING", 1200.0)
     fleet = learned_fleet()
     one = fleet.instance()
-    fleet.live(SETTLING + 900, one)
+    fleet.live(SETTLING_TIME + 900, one)
     assert fleet.states == {"shop.report": ScheduleState.ON_TIME}
     assert fleet.judged["shop.report"].definition.source is Source.LEARNED
     assert lines(one) == []
@@ -423,7 +428,7 @@ def test_what_was_learned_and_runs_again_is_over_and_must_prove_itself() -> None
     """
     fleet = learned_fleet()
     one = fleet.instance()
-    fleet.live(SETTLING + 900, one)
+    fleet.live(SETTLING_TIME + 900, one)
     fleet.beats = 0
     fleet.live(1200, one)
     fleet.beats = 1
@@ -441,7 +446,7 @@ def test_what_a_worker_tells_is_not_learned_and_what_it_told_is_not_either() -> 
     fleet = learned_fleet()
     fleet.told = True
     one = fleet.instance()
-    fleet.live(SETTLING, one)
+    fleet.live(SETTLING_TIME, one)
     assert list(fleet.states) == ["shop.report often"]
     fleet.told, fleet.beats = False, 0
     fleet.bed.publish(event("worker-online", at=fleet.bed.clock.time(), hostname="celery@a", pid=4712))
@@ -458,7 +463,7 @@ def test_a_monitor_that_was_down_does_not_warn_of_what_was_learned() -> None:
     """Given a learned task that did not run while no instance listened, nothing is told of it, and it stays learned."""
     fleet = learned_fleet()
     one = fleet.instance()
-    fleet.live(SETTLING + 900, one)
+    fleet.live(SETTLING_TIME + 900, one)
     fleet.beats = 0
     fleet.live(3000)
     fleet.beats = 1
@@ -473,7 +478,7 @@ def test_what_was_learned_passes_to_the_next_leader() -> None:
     """Given a leader that dies while a learned task is missing, the next one warns of it, once."""
     fleet = learned_fleet()
     one, two = fleet.instance(), fleet.instance("2")
-    fleet.live(SETTLING + 900, one, two)
+    fleet.live(SETTLING_TIME + 900, one, two)
     leader, other = (one, two) if one.telemetry.is_leader() else (two, one)
     fleet.beats = 0
     fleet.live(600, leader, other)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import pytest
 
 from ha_monitor.broker.memory import MemorySource
-from ha_monitor.pipeline.peers import APART_FOR
+from ha_monitor.pipeline.peers import REPORT_AFTER
 from ha_monitor.store.incidents import Phase
 from tests.unit.loop_bed import Bed, Instance, live
 from tests.unit.test_loop_incidents import beat, instance, lines, phases
 from tests.unit.test_peers import two_brokers, two_redis
-from tests.unit.test_strangers import DELAY, LONG, two_stores
+from tests.unit.test_shared_queue import DELAY, LONG, two_stores
 
 QUEUE = "celeryev.ha-monitor"
 TOLD = LONG + 15.0
@@ -31,7 +31,7 @@ def told(*instances: Instance) -> list[str]:
     return [event for event, key, _ in lines(*instances) if key == QUEUE]
 
 
-def with_foreign(bed: Bed) -> MemorySource:
+def foreign_consumer(bed: Bed) -> MemorySource:
     """A consumer of the queue that is of another store."""
     foreign = MemorySource(bed.broker)
     foreign.connect()
@@ -43,10 +43,10 @@ def test_two_stores_on_one_queue_are_one_incident_of_each() -> None:
     incident that wakes, and says what is wrong and what to do; once the other is gone, it is over.
     """
     bed, other = two_stores()
-    first, second, stranger = instance(bed, "1"), instance(bed, "2"), instance(other, "1")
-    live(2 * LONG, first, second, stranger)
+    first, second, foreign = instance(bed, "1"), instance(bed, "2"), instance(other, "1")
+    live(2 * LONG, first, second, foreign)
 
-    assert told(first, second) == told(stranger) == ["incident-opened"]
+    assert told(first, second) == told(foreign) == ["incident-opened"]
     (line,) = first.said("incident-opened") + second.said("incident-opened")
     assert (line["kind"], line["severity"], line["size"]) == ("queue-shared", "page", 1)
     assert line["summary"] == (
@@ -54,20 +54,20 @@ def test_two_stores_on_one_queue_are_one_incident_of_each() -> None:
         "instances with another store; give those a node_id of their own, or the same store.url"
     )
     assert line["command"] == "ha-monitor check --online"
-    stranger.pipeline._shutdown(finish=True)
+    foreign.pipeline._shutdown(finish=True)
     live(OVER, first, second)
 
     assert told(first, second) == ["incident-opened", "incident-resolved"]
 
 
 def test_it_grows_by_another_stranger(bed: Bed) -> None:
-    """Given another stranger that stays, the same incident says so."""
+    """Given another such instance that stays, the same incident says so."""
     one = instance(bed)
-    with_foreign(bed)
+    foreign_consumer(bed)
     one.live(TOLD)
     (incident,) = bed.server.incidents.values()
     assert (incident.phase, incident.size) == (Phase.FIRING, 1)
-    with_foreign(bed)
+    foreign_consumer(bed)
     one.live(TOLD)
 
     (grown,) = bed.server.incidents.values()
@@ -76,9 +76,10 @@ def test_it_grows_by_another_stranger(bed: Bed) -> None:
     assert told(one) == ["incident-opened"]
 
 
-def test_a_stranger_that_comes_and_goes_is_one_incident(bed: Bed) -> None:
-    """Given a stranger whose connection breaks again and again, one incident opens, and is over once."""
-    one, foreign = instance(bed), with_foreign(bed)
+def test_an_instance_of_another_store_that_comes_and_goes_is_one_incident(bed: Bed) -> None:
+    """Given an instance of another store whose connection breaks again and again, one incident opens, and is over
+    once."""
+    one, foreign = instance(bed), foreign_consumer(bed)
     one.live(TOLD)
     for _ in range(5):
         foreign.close()
@@ -92,11 +93,11 @@ def test_a_stranger_that_comes_and_goes_is_one_incident(bed: Bed) -> None:
 
 
 def test_a_new_leader_goes_on_with_it(bed: Bed) -> None:
-    """Given a stranger, and a leader that stops, and then one that is killed, the incident is not over before the
-    stranger is gone; and none opens a second time.
+    """Given an instance of another store, and a leader that stops, and then one that is killed, the incident is not
+    over before the other one is gone; and none opens a second time.
     """
     instances = [instance(bed, str(number)) for number in range(3)]
-    foreign = with_foreign(bed)
+    foreign = foreign_consumer(bed)
     live(TOLD, *instances)
     first = next(one for one in instances if one.telemetry.is_leader())
     first.pipeline._shutdown(finish=True)
@@ -115,9 +116,10 @@ def test_a_new_leader_goes_on_with_it(bed: Bed) -> None:
 
 
 def test_a_restart_of_all_instances_goes_on_with_it(bed: Bed) -> None:
-    """Given a stranger, and all instances that are stopped and started again, it is the same incident."""
+    """Given an instance of another store, and all instances that are stopped and started again, it is the same
+    incident."""
     one = instance(bed)
-    with_foreign(bed)
+    foreign_consumer(bed)
     one.live(TOLD)
     one.pipeline._shutdown(finish=True)
     bed.clock.now += 30
@@ -182,9 +184,9 @@ def test_instances_at_two_redis_are_an_incident_until_they_are_at_one(*, hears: 
     says so, whichever leads; it is over once they hear each other. Two that do are none.
     """
     first, second = two_redis(instance, hears=hears)
-    live(APART_FOR, first, second)
+    live(REPORT_AFTER, first, second)
     assert lines(first, second) == []
-    live(3 * APART_FOR, first, second)
+    live(3 * REPORT_AFTER, first, second)
 
     assert lines(first, second) == ([] if hears else [("incident-opened", "brokers", False)])
     first.source.greetings = ["a", "b"]

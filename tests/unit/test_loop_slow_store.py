@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from ha_monitor.config.schema import BatchSettings
-from ha_monitor.pipeline.latency import MOST
+from ha_monitor.pipeline.latency import MAX_IN_FLIGHT
 from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance
 from tests.unit.test_loop import life
 
@@ -29,8 +29,8 @@ class SlowStore:
     def __init__(self, bed: Bed, one: Instance, seconds: float, *, is_distance: bool) -> None:
         self._clock, self._seconds, self._is_distance = bed.clock, seconds, is_distance
         self._busy_until = bed.clock.now
-        self._batches: deque[float] = deque(self._next() for _ in one.pipeline._handed._sent)
-        """When each batch that is under way is answered."""
+        self._batches: deque[float] = deque(self._next() for _ in one.pipeline._in_flight._sent)
+        """When each batch that is in flight is answered."""
         self._store: Any = one.record.store
         self.calls: list[str] = []
         for name in ("send_apply", "receive_apply", "call"):
@@ -63,22 +63,22 @@ class SlowStore:
         self._clock.now = max(self._clock.now, at)
 
 
-def longest_standstill(seconds: float, *, under_way: int = 0, is_distance: bool = False) -> tuple[float, Instance]:
+def longest_standstill(seconds: float, *, in_flight: int = 0, is_distance: bool = False) -> tuple[float, Instance]:
     """Of two minutes in which events go on coming.
 
     :param seconds: as `SlowStore`.
-    :param under_way: batches that are under way as the store becomes slow.
+    :param in_flight: batches that are in flight as the store becomes slow.
     """
     bed = Bed()
     one = Instance(bed, config=SMALL)
     one.cycle(2)
     other = Instance(bed, "2")  # takes over what is left behind, and nothing else
     other.pipeline._store_link.connect()
-    if under_way:
-        one.pipeline._handed._latency._window.most = under_way
+    if in_flight:
+        one.pipeline._in_flight._latency._window.max_in_flight = in_flight
         bed.server.answers = lambda: False
-        bed.publish(*[body for number in range(under_way) for body in life(f"before-{number}")])
-        while len(one.pipeline._handed) < under_way:
+        bed.publish(*[body for number in range(in_flight) for body in life(f"before-{number}")])
+        while len(one.pipeline._in_flight) < in_flight:
             one.cycle()
         bed.server.answers = lambda: True
     bed.server.is_slow = not is_distance
@@ -95,16 +95,16 @@ def longest_standstill(seconds: float, *, under_way: int = 0, is_distance: bool 
     return longest, one
 
 
-@pytest.mark.parametrize("under_way", [0, MOST], ids=["slow for long", "becomes slow"])
+@pytest.mark.parametrize("in_flight", [0, MAX_IN_FLIGHT], ids=["slow for long", "becomes slow"])
 @pytest.mark.parametrize("seconds", [0.1, 0.6, 1.0, 2.0, 2.4])
 def test_the_loop_stands_still_for_one_call_of_a_slow_store(
-    seconds: float, under_way: int, capsys: pytest.CaptureFixture[str]
+    seconds: float, in_flight: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Given a store that takes long for each call, for long or from a moment on at which as many batches as ever are
-    under way, the loop goes round after one call, or after as many short ones as take a second. What comes is
+    in flight, the loop goes round after one call, or after as many short ones as take a second. What comes is
     announced, and no lease is lost.
     """
-    longest, one = longest_standstill(seconds, under_way=under_way)
+    longest, one = longest_standstill(seconds, in_flight=in_flight)
 
     with capsys.disabled():
         lost = one.stats.leases_lost

@@ -19,8 +19,8 @@ from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Deadline, MessageRefused
 from ha_monitor.notify.channels import pace_of, pagerduty
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import GROUP_INTERVAL, GROUP_WAIT, Pace
-from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
-from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
+from ha_monitor.pipeline.channel_sender import REFUSED_BACKOFF, SLOW_AFTER
+from ha_monitor.pipeline.notifications import CLAIM_TIMEOUT, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.incidents import Incident, Phase
 from ha_monitor.store.memory.record import memory_record
@@ -138,8 +138,8 @@ class Bed:
 
     def settled(self, name: str = "1") -> None:
         """Until no delivery is under way."""
-        couriers = self.duties[name]._couriers.values()
-        wait_until(lambda: all(one._call is None or one._call.done() for one in couriers), 30, "the deliveries", 0.005)
+        senders = self.duties[name]._senders.values()
+        wait_until(lambda: all(one._call is None or one._call.done() for one in senders), 30, "the deliveries", 0.005)
         self.go(name)
 
     def reasons(self, name: str = "1") -> list[str]:
@@ -209,7 +209,7 @@ def test_a_message_is_of_the_time_by_which_its_incidents_are() -> None:
     [
         pytest.param(TryAgain("away"), 1.0, id="not taken"),
         pytest.param(TryAgain("no answer", maybe_taken=True), 1.0, id="perhaps taken"),
-        pytest.param(Refused("no"), REFUSED_PAUSE, id="refused"),
+        pytest.param(Refused("no"), REFUSED_BACKOFF, id="refused"),
         pytest.param(ValueError("a bug"), 1.0, id="unforeseen"),
     ],
 )
@@ -232,7 +232,7 @@ def test_what_fails_is_made_again_under_the_same_id(error: Exception, pause: flo
     assert (bed.stats.notifications, bed.stats.notification_failures) == (1, 1)
 
 
-def test_the_next_leader_makes_again_what_was_under_way_under_the_same_id() -> None:
+def test_the_next_leader_retries_what_was_in_flight_under_the_same_id() -> None:
     """Given a leader that dies after a delivery and before it could say so, the next one waits until the delivery must
     have ended, and makes it again under the same id; that is all that there is."""
     bed = Bed(chat=Receiver())
@@ -243,7 +243,7 @@ def test_the_next_leader_makes_again_what_was_under_way_under_the_same_id() -> N
     bed.go("2")
     assert len(bed.receivers["chat"].got) == 1
     for _ in range(20):
-        bed.go("2", MADE_AGAIN_AFTER / 10)
+        bed.go("2", CLAIM_TIMEOUT / 10)
         bed.settled("2")
 
     assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
@@ -259,7 +259,7 @@ def test_a_leader_that_has_not_looked_yet_gives_nothing_up() -> None:
     wait_until(lambda: bed.receivers["chat"].got != [], 30, "the delivery", 0.005)
     bed.known.all = None
     bed.follow()
-    bed.go("2", MADE_AGAIN_AFTER)
+    bed.go("2", CLAIM_TIMEOUT)
     bed.go("2")
     assert list(bed.server.messages.claims) == [b"a.chat.1"]
     bed.known.all = [incident("a")]
@@ -274,7 +274,7 @@ def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None
     bed = Bed(chat=Receiver())
     bed.known.all = [incident("a")]
     holding = [True]
-    bed.duties["1"]._couriers["chat"]._lease = type("L", (), {"holds_lease": lambda _: holding[0]})()
+    bed.duties["1"]._senders["chat"]._lease = type("L", (), {"holds_lease": lambda _: holding[0]})()
     holding[0] = False
     bed.go()
     bed.settled()
@@ -341,7 +341,7 @@ def test_an_event_that_is_refused_does_not_keep_others_from_being_sent() -> None
         bed.go()
         bed.settled()
     assert service.asked == ["a", "b", "c", "d", "e", "f"]
-    bed.go(seconds=REFUSED_PAUSE)
+    bed.go(seconds=REFUSED_BACKOFF)
     for _ in range(5):
         bed.settled()
         bed.go()
@@ -374,8 +374,8 @@ def test_what_was_refused_is_tried_again_after_everything_else() -> None:
     bed.known.all = [incident("a")]
     bed.go()
     bed.settled()
-    bed.known.all.append(incident("b", START + REFUSED_PAUSE))
-    bed.go(seconds=REFUSED_PAUSE)
+    bed.known.all.append(incident("b", START + REFUSED_BACKOFF))
+    bed.go(seconds=REFUSED_BACKOFF)
     for _ in range(3):
         bed.settled()
         bed.go()
@@ -399,7 +399,7 @@ def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     bed.known.all = [incident(f"i{number:02}", phase=Phase.RESOLVED) for number in range(50)]
     asked = len(service.asked)
     for _ in range(10):
-        bed.go(seconds=2 * REFUSED_PAUSE)
+        bed.go(seconds=2 * REFUSED_BACKOFF)
         bed.settled()
     assert len(service.asked) == asked
 
@@ -448,11 +448,11 @@ def test_a_channel_that_hangs_delays_neither_the_loop_nor_another_channel() -> N
     bed.known.all = [incident("a")]
     bed.go()
     wait_until(lambda: bed.receivers["good"].got != [], 30, "the other channel", 0.005)
-    bed.go(seconds=LONGEST_CALL + 1)
+    bed.go(seconds=SLOW_AFTER + 1)
 
     assert bed.receivers["bad"].got == []
     assert bed.duties["1"].failing == ["bad"]
-    assert bed.reasons() == [f"a delivery has not ended after {LONGEST_CALL:g} s"]
+    assert bed.reasons() == [f"a delivery has not ended after {SLOW_AFTER:g} s"]
     hangs.set()
 
 
@@ -506,7 +506,7 @@ def test_what_a_channel_took_is_not_forgotten_while_the_store_is_away() -> None:
     bed.server.trouble = trouble
     bed.records["1"].store.dial().use()
     for _ in range(3):
-        bed.go(seconds=MADE_AGAIN_AFTER)
+        bed.go(seconds=CLAIM_TIMEOUT)
 
     assert len(bed.receivers["chat"].got) == 1
     assert bed.server.messages.claims == {}

@@ -12,8 +12,17 @@ from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
 from ha_monitor.notify.plan import MAX_PARTS, MAX_PER_HOUR, Pace, Plan, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for, require_kinds
-from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
-from ha_monitor.store.incidents import Incident, Phase, Severity, Silence, Told
+from ha_monitor.store.deliveries import (
+    Claim,
+    DeliveryState,
+    Part,
+    entry_of,
+    field_of,
+    notified_by,
+    notified_by_channel,
+    read_notified,
+)
+from ha_monitor.store.incidents import Incident, Notified, Phase, Severity, Silence
 
 START = 1_000_000.0
 NO_WAIT = Pace(group_wait=0.0, group_interval=0.0, repeat_interval=60.0, max_per_hour=None, resolved_resent_for=120.0)
@@ -41,7 +50,7 @@ class World:
         self.routes = routes or []
         self.paces = paces or {"chat": Pace()}
         self.incidents: dict[str, Incident] = {}
-        self.told: dict[tuple[str, str], Told] = {}
+        self.told: dict[tuple[str, str], Notified] = {}
         self.taken: dict[str, list[float]] = {}
         self.claims: list[Claim] = []
         self.held: frozenset[str] = frozenset()
@@ -55,12 +64,12 @@ class World:
         old = self.incidents[name]
         self.put(incident(name, phase=Phase.RESOLVED, since=old.since, changed=self.now, kind=old.kind))
 
-    def book(self) -> Book:
-        return Book(self.now, dict(self.told), list(self.claims), self.taken)
+    def book(self) -> DeliveryState:
+        return DeliveryState(self.now, dict(self.told), list(self.claims), self.taken)
 
     def plan(self) -> Plan:
         made = plan(list(self.incidents.values()), self.routes, self.paces, self.book(), token=1, held=self.held)
-        self.told |= {(name, channel): Told(at, Phase.PENDING, 0) for name, channel, at in made.noted}
+        self.told |= {(name, channel): Notified(at, Phase.PENDING, 0) for name, channel, at in made.noted}
         for key in made.forgotten:
             del self.told[key]
         return made
@@ -70,7 +79,7 @@ class World:
         while self.now < until:
             for claim in self.plan().messages:
                 self.messages.append((self.now - START, claim))
-                self.told |= told_by(claim, self.now)
+                self.told |= notified_by(claim, self.now)
                 self.taken.setdefault(claim.channel, []).append(self.now)
             self.now += step
 
@@ -178,7 +187,7 @@ def test_what_was_told_by_an_earlier_version_has_not_grown() -> None:
     """Given an entry without a size, the incident is told again after four hours, not at once."""
     world = World()
     world.put(incident("a", size=10))
-    world.told["a", "chat"] = Told(START - 600, Phase.FIRING, 1)
+    world.told["a", "chat"] = Notified(START - 600, Phase.FIRING, 1)
     world.live(1000)
 
     assert world.messages == []
@@ -254,10 +263,10 @@ def test_what_a_channel_believes_to_fire() -> None:
     was told fires until it has heard of the end."""
     world = World()
     world.told = {
-        ("told", "chat"): Told(START),
-        ("over", "chat"): Told(START, Phase.RESOLVED, 2),
-        ("noted", "chat"): Told(START, Phase.PENDING, 0),
-        ("elsewhere", "old"): Told(START),
+        ("told", "chat"): Notified(START),
+        ("over", "chat"): Notified(START, Phase.RESOLVED, 2),
+        ("noted", "chat"): Notified(START, Phase.PENDING, 0),
+        ("elsewhere", "old"): Notified(START),
     }
     world.claims = [Claim("moving.chat.1", "chat", (Part("moving", Phase.FIRING, 1),), START, 7)]
 
@@ -293,7 +302,7 @@ def test_nobody_is_told_of_what_is_hidden_until_it_is_not_any_more(changes: dict
     """Given an incident that is silenced, follows from another one that was told or is not confirmed, it is told when
     that ends."""
     world = World([Route(["chat"], kinds=["worker-lost"])])
-    world.told["cause", "chat"] = Told(START)
+    world.told["cause", "chat"] = Notified(START)
     world.put(incident("a", **changes), incident("cause", kind="not-consuming"))
     world.live(500)
     assert world.messages == []
@@ -484,10 +493,10 @@ def test_what_is_over_is_forgotten() -> None:
     """Given an incident or a channel that is gone, nothing is kept of it, unless a message about it is under way."""
     world = World()
     world.told = {
-        ("gone", "chat"): Told(START),
-        ("a", "old"): Told(START),
-        ("moving", "chat"): Told(START),
-        ("a", "chat"): Told(START),
+        ("gone", "chat"): Notified(START),
+        ("a", "old"): Notified(START),
+        ("moving", "chat"): Notified(START),
+        ("a", "chat"): Notified(START),
     }
     world.claims = [Claim("moving.chat.2", "chat", (Part("moving", Phase.RESOLVED, 2),), START, 7)]
     world.put(incident("a"))
@@ -567,7 +576,13 @@ def test_routes_know_each_severity() -> None:
 
 def test_what_a_channel_was_told_is_there_for_people() -> None:
     """Given what is kept, people see who was told of an incident, and not who is yet to be."""
-    told = {("a", "chat"): Told(START), ("a", "mail"): Told(START, Phase.PENDING, 0), ("b", "chat"): Told(START)}
+    told = {
+        ("a", "chat"): Notified(START),
+        ("a", "mail"): Notified(START, Phase.PENDING, 0),
+        ("b", "chat"): Notified(START),
+    }
     kept = {field_of(*key).encode(): entry_of(one) for key, one in told.items()}
 
-    assert told_by_channel(read_told({**kept, b"broken": b"{", b"a\x1fx": b"[]"}), "a") == {"chat": Told(START)}
+    assert notified_by_channel(read_notified({**kept, b"broken": b"{", b"a\x1fx": b"[]"}), "a") == {
+        "chat": Notified(START)
+    }

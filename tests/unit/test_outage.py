@@ -13,7 +13,7 @@ from ha_monitor.metrics.health import Health
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.backoff import STABLE_AFTER
 from ha_monitor.pipeline.broker_link import Broadcast, BrokerLink, QueueWatcher
-from ha_monitor.pipeline.outage import LONGEST_PAUSE, MOST_REASONS, Outage
+from ha_monitor.pipeline.outage import MAX_PAUSE, MAX_REASONS, Outage
 from ha_monitor.pipeline.peers import Peers
 from ha_monitor.pipeline.report import Report
 from ha_monitor.pipeline.stats import Stats
@@ -59,7 +59,7 @@ def test_the_pauses_grow_to_five_minutes(outage: Outage, clock: TurnedClock, lin
 
     assert [at for at, _, _ in lines.told] == [0, 5, 15, 35, 75, 155, 315, 615, 915, 1215, 1515, 1815]
     assert [fields["attempts"] for _, _, fields in lines.told] == [1 + at for at, _, _ in lines.told]
-    assert LONGEST_PAUSE == 300
+    assert MAX_PAUSE == 300
 
 
 def test_another_reason_is_said_at_once(outage: Outage, clock: TurnedClock, lines: Lines) -> None:
@@ -71,7 +71,7 @@ def test_another_reason_is_said_at_once(outage: Outage, clock: TurnedClock, line
 
     for number in range(100):
         outage.failed(f"port {number}", 1.0)
-    assert len(lines.told) == MOST_REASONS
+    assert len(lines.told) == MAX_REASONS
 
 
 def test_the_next_time_begins_anew(outage: Outage, clock: TurnedClock, lines: Lines) -> None:

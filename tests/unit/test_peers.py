@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from ha_monitor.incidents.listeners import MAX_BEHIND, Listener
-from ha_monitor.pipeline.peers import APART_FOR
+from ha_monitor.pipeline.peers import REPORT_AFTER
 from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import Bed, Instance, live
 
@@ -137,9 +137,9 @@ def test_instances_at_two_redis_are_told_once(hears: bool) -> None:
     """
     first, second = two_redis(Instance, hears=hears)
 
-    live(APART_FOR - 5, first, second)
+    live(REPORT_AFTER - 5, first, second)
     assert second.said("brokers-differ") == []
-    live(2 * APART_FOR, first, second)
+    live(2 * REPORT_AFTER, first, second)
 
     assert len(second.said("brokers-differ")) == (not hears)
     assert first.said("brokers-differ") == []

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.incidents.catalogue import KINDS
 from ha_monitor.store.error_groups import GroupState
-from ha_monitor.store.incidents import BEFORE, MOST_SILENCES, Incident, Mark, Phase, Severity, Silence, Told
+from ha_monitor.store.incidents import BEFORE, MAX_SILENCES, Incident, Mark, Notified, Phase, Severity, Silence
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.reader import WorkerEntry
 from ha_monitor.text.visible import columns
@@ -37,7 +37,7 @@ def test_what_is_wrong_comes_worst_first_with_the_command_to_go_on_with(
     monkeypatch: pytest.MonkeyPatch, call: Call
 ) -> None:
     """Given incidents, those that fire come first, of these those that wake somebody, and the exit status is 1."""
-    told = {"alertmanager": Told(NOW - 7800)}
+    told = {"alertmanager": Notified(NOW - 7800)}
     serve(monkeypatch, incidents=KeptIncidents(LATE, FAILING, OVER, incident(told=told)))
 
     status, out, err = call("problems", "--time", "utc")
@@ -309,7 +309,7 @@ def test_a_silence_that_means_nothing(
 
 def test_there_are_never_more_silences_than_are_kept(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     """Given a hundred, one more is refused."""
-    many = [Silence(str(number), "failing", str(number), NOW + 9, NOW) for number in range(MOST_SILENCES)]
+    many = [Silence(str(number), "failing", str(number), NOW + 9, NOW) for number in range(MAX_SILENCES)]
     serve(monkeypatch, incidents=KeptIncidents(silences=many))
 
     status, _, err = call("silence", "worker-lost", "1h")

@@ -13,7 +13,7 @@ from tests.unit.builders import TurnedClock, decode, event
 
 
 class Record:
-    """Gets what is handed over."""
+    """Gets what is repeated."""
 
     def __init__(self, *, at_once: int = 100) -> None:
         self.got: list[str] = []
@@ -30,13 +30,13 @@ class Record:
         return work[self._at_once :] or None
 
     def restored(self, work: RecentWork[str]) -> list[str]:
-        while work.is_lost:
-            work.hand_over(self.note, self.merge)
+        while work.must_repeat:
+            work.repeat_some(self.note, self.merge)
         return self.got
 
 
-def test_nothing_is_handed_over_before_the_store_went_back_and_all_of_it_once_then() -> None:
-    """Given work and ids, the ids are handed over first when the store went back, and then the work in order; and
+def test_nothing_is_repeated_before_the_store_went_back_and_all_of_it_once_then() -> None:
+    """Given work and ids, the ids are repeated first when the store went back, and then the work in order; and
     again when it goes back again.
     """
     work: RecentWork[str] = RecentWork(TurnedClock())
@@ -45,18 +45,18 @@ def test_nothing_is_handed_over_before_the_store_went_back_and_all_of_it_once_th
     work.merged("second", 1)
     work.announced([])
     work.store_went_back(0)
-    assert not work.is_lost
+    assert not work.must_repeat
 
     work.store_went_back(1000)
     assert Record().restored(work) == ["a b", "first", "second"]
     work.store_went_back(1000)
-    assert not work.is_lost
+    assert not work.must_repeat
     work.store_went_back(2000)
     assert Record().restored(work) == ["a b", "first", "second"]
 
 
-def test_what_was_not_taken_is_handed_over_again() -> None:
-    """Given a store that fails, or takes a part, what it has not got is handed over next."""
+def test_what_was_not_taken_is_repeated_again() -> None:
+    """Given a store that fails, or takes a part, what it has not got is repeated next."""
     work: RecentWork[str] = RecentWork(TurnedClock())
     work.announced(["a"])
     work.merged("abcde", 1)
@@ -64,7 +64,7 @@ def test_what_was_not_taken_is_handed_over_again() -> None:
     record = Record(at_once=2)
     record.trouble = OSError("away")
     with pytest.raises(OSError, match="away"):
-        work.hand_over(record.note, record.merge)
+        work.repeat_some(record.note, record.merge)
     record.trouble = None
 
     assert record.restored(work) == ["a", "ab", "cd", "e"]
@@ -72,12 +72,12 @@ def test_what_was_not_taken_is_handed_over_again() -> None:
 
 def test_it_is_limited_in_time_and_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more work than is kept, or older, the oldest is forgotten; while nothing comes, nothing is."""
-    monkeypatch.setattr(own_state, "MOST_BYTES", 1000)
+    monkeypatch.setattr(own_state, "MAX_BYTES", 1000)
     clock = TurnedClock()
     work: RecentWork[str] = RecentWork(clock)
     for name in ("one", "two", "three"):
         work.merged(name, 400)
-    clock.now += own_state.LONGEST + 1
+    clock.now += own_state.KEPT_FOR + 1
     work.store_went_back(1)
     assert Record().restored(work) == ["two", "three"]
 
@@ -92,8 +92,8 @@ def test_what_is_left_of_a_batch_is_all_behind_the_merged_tasks() -> None:
     packed = PackedBatch.of(batch)
     del batch.tasks["a"], batch.tasks["b"]
 
-    left = packed.behind(2)
+    left = packed.rest_after(2)
     assert left is not None
     assert list(map(bytes, left[:3])) == list(map(bytes, PackedBatch.of(batch)[:3]))
-    assert left.behind(1) is None
+    assert left.rest_after(1) is None
     assert PackedBatch.of(decode()).size == 0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ha_monitor.config.schema import DEFAULT_REDACTED
-from ha_monitor.events.redact import Redactor, few
+from ha_monitor.events.redact import Redactor, first_values
 
 redactor = Redactor(DEFAULT_REDACTED, 1024)
 
@@ -74,8 +74,8 @@ def test_what_is_nested_too_deeply_takes_no_room() -> None:
         deep = [deep]
     data = {"deep": deep, "kept": ["a", "b"], "last": 1}
 
-    assert redactor.value(few(data, 13)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"], "last": 1}
-    assert redactor.value(few(data, 12)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"]}
+    assert redactor.value(first_values(data, 13)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"], "last": 1}
+    assert redactor.value(first_values(data, 12)) == {"deep": [[[[[[["…"]]]]]]], "kept": ["a", "b"]}
 
 
 def test_a_text_is_cut_after_it_was_redacted() -> None:

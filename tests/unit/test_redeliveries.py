@@ -15,7 +15,7 @@ from ha_monitor.events.decode import Decoder, Message
 from ha_monitor.events.redact import Redactor
 from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
-from ha_monitor.pipeline.redeliveries import ALONE_AFTER, GIVE_UP_AFTER, Redeliveries
+from ha_monitor.pipeline.redeliveries import ALONE_AFTER, SET_ASIDE_AFTER, Redeliveries
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Attempts
 from tests.unit.builders import TurnedClock, event, fact_builder
@@ -125,13 +125,13 @@ def test_a_message_that_kills_everybody_is_set_aside_in_the_end() -> None:
 
     deaths = next(n for n in itertools.count() if bed.live(some, deadly="deadly") and bed.stats.set_aside)
 
-    assert deaths == GIVE_UP_AFTER
+    assert deaths == SET_ASIDE_AFTER
     assert bed.merged == {"a", "b"}
     (told,) = bed.notes.aside
-    assert told["attempts"] == GIVE_UP_AFTER
+    assert told["attempts"] == SET_ASIDE_AFTER
     assert told["size"] == len(some[1].body)
     assert json.loads(told["sample"])["uuid"] == "deadly"
-    assert bed.lines.said == [("message-set-aside", {"attempts": GIVE_UP_AFTER, "size": len(some[1].body)})]
+    assert bed.lines.said == [("message-set-aside", {"attempts": SET_ASIDE_AFTER, "size": len(some[1].body)})]
     assert bed.notes.begun == {}
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_set_aside_while_nothing_can_be_merged() -> None:
     bed = Bed()
     some = messages(*"abcde")
 
-    for _ in range(10 * GIVE_UP_AFTER):
+    for _ in range(10 * SET_ASIDE_AFTER):
         assert bed.live(some, dies_after=0) == []
     assert bed.stats.set_aside == 0
     bed.live(some)
@@ -154,11 +154,11 @@ def test_a_lone_deadly_message_is_set_aside_with_the_next_good_one() -> None:
     """Given nothing but a message that kills everybody, it is tried again and again, which costs no other; as others
     come and are merged, it is set aside."""
     bed = Bed()
-    for _ in range(2 * GIVE_UP_AFTER):
+    for _ in range(2 * SET_ASIDE_AFTER):
         bed.live(messages("deadly"), deadly="deadly")
     assert bed.stats.set_aside == 0
 
-    for number in range(GIVE_UP_AFTER - ALONE_AFTER + 1):
+    for number in range(SET_ASIDE_AFTER - ALONE_AFTER + 1):
         assert bed.stats.set_aside == 0
         assert bed.live(messages("deadly", f"heartbeat-{number}"), deadly="deadly") == [1]
 
@@ -207,7 +207,7 @@ def test_kills_that_always_hit_the_same_message_do_not_set_it_aside() -> None:
 def test_what_succeeded_once_begins_anew() -> None:
     """Given a message that was merged after many attempts, and comes again, they do not count any more."""
     bed = Bed()
-    for _ in range(GIVE_UP_AFTER - 1):
+    for _ in range(SET_ASIDE_AFTER - 1):
         bed.live(messages("a"), dies_after=0)
     bed.live(messages("a"))
 
@@ -218,7 +218,7 @@ def test_a_secret_in_what_is_set_aside_is_hidden() -> None:
     """Given a message with a password in it, what is kept of it does not show it, and is short."""
     bed = Bed()
     body = json.dumps(event("task-received", uuid="a", kwargs="{'password': 'hunter2'}", args="x" * 50_000)).encode()
-    for number in range(GIVE_UP_AFTER + 1):
+    for number in range(SET_ASIDE_AFTER + 1):
         bed.live([Message(body, redelivered=True), *messages(f"b-{number}")], deadly="a")
 
     (told,) = bed.notes.aside

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ha_monitor.config.schema import Config, Metrics, WorkerLabels
-from ha_monitor.metrics.retirement import EVERY, GONE_AFTER
-from ha_monitor.metrics.series import A_LABEL_SET, RESERVED, TASKS
+from ha_monitor.metrics.retirement import GONE_AFTER, RETIRE_EVERY
+from ha_monitor.metrics.series import RESERVED, SAMPLES_PER_LABEL_SET, TASKS
 from ha_monitor.metrics.task_text import TaskText
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.counting import CountKeeper
@@ -45,15 +45,15 @@ class Given:
         self.changes: list[bytes] = []
         self.room = self.reserve = 0
 
-    def read(self, between: Callable[[], None]) -> Counts:
+    def read(self, keep_alive: Callable[[], None]) -> Counts:
         self.outdated = False
         self.changes.clear()
         raw = [piece for field, number in self.hash.items() for piece in (field, b"%d" % number)]
         label_sets = [LabelSet(text, added) for text, added in self.shared.label_sets.items()]
-        between()
+        keep_alive()
         return Counts(raw, label_sets)
 
-    def read_of(self, name: str, _between: Callable[[], None]) -> Counts:
+    def read_of(self, name: str, _keep_alive: Callable[[], None]) -> Counts:
         return Counts(
             [piece for field, number in self.shared.hashes[name].items() for piece in (field, b"%d" % number)]
         )
@@ -65,20 +65,20 @@ class Given:
     def make_room(self, room: int, reserve: int) -> None:
         self.room, self.reserve = room, reserve
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         for text in label_sets:
             self.shared.label_sets.setdefault(text, len(self.shared.label_sets) + 1.0)
 
-    def restore(self, counts: Mapping[bytes, int], between: Callable[[], None]) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None]) -> None:
         raise AssertionError("nothing is lost")
 
     def count(self, name: str, worker: str, by: int = 1) -> None:
         """As `counting.lua` counts one event, with room for it or without."""
         text = SEP.join((name, worker, "celery")).encode()
         if text not in self.shared.label_sets:
-            if self.room - (self.reserve if worker else 0) >= A_LABEL_SET:
-                self.room -= A_LABEL_SET
-                self.tell([text])
+            if self.room - (self.reserve if worker else 0) >= SAMPLES_PER_LABEL_SET:
+                self.room -= SAMPLES_PER_LABEL_SET
+                self.publish([text])
             elif worker:
                 return self.count(name, "", by)
             else:
@@ -92,7 +92,7 @@ class Given:
         forgotten: Sequence[bytes] = (),
         gone: tuple[str, float] | None = None,
         *,
-        between: Callable[[], None],
+        keep_alive: Callable[[], None],
     ) -> bool:
         source = self.hash if gone is None else self.shared.hashes[gone[0]]
         for field, target in moves:
@@ -104,7 +104,7 @@ class Given:
             self.shared.label_sets.pop(text, None)
         if gone is not None:
             self.shared.gone.discard(gone[0])
-        between()
+        keep_alive()
         return True
 
     def heard(self, within: float) -> list[str]:
@@ -199,8 +199,8 @@ def test_the_counts_of_a_worker_that_is_gone_go_on_without_it(shared: Shared, cl
     before = one.scrape()
     shared.workers = {"celery@b"}
 
-    for _ in range(int(GONE_AFTER / EVERY) + 3):
-        one.live(EVERY)
+    for _ in range(int(GONE_AFTER / RETIRE_EVERY) + 3):
+        one.live(RETIRE_EVERY)
         one.live(1)
         after = one.scrape()
         assert received(after) == 10
@@ -241,8 +241,8 @@ def test_each_sum_of_what_is_gone_is_a_series_of_its_own(shared: Shared, clock: 
     before: dict[Labels, float] = {}
     for number in range(4):
         one.counts.count("shop.pay", f"celery@{number}", 3)
-        for _ in range(int(GONE_AFTER / EVERY) + 2):
-            one.live(EVERY)
+        for _ in range(int(GONE_AFTER / RETIRE_EVERY) + 2):
+            one.live(RETIRE_EVERY)
             one.live(2)
             found = one.scrape().of("celery_task_received_total")
             retired = {labels: value for labels, value in found.items() if "retired" in dict(labels)["hostname"]}
@@ -262,7 +262,7 @@ def test_a_worker_that_is_up_and_idle_keeps_its_series(shared: Shared, clock: Tu
     one.counts.count("shop.pay", "celery@a")
     one.counts.count("shop.pay", "a")
     for _ in range(150):
-        one.live(EVERY)
+        one.live(RETIRE_EVERY)
 
     assert one.scrape().sums("celery_task_received_total", by="hostname") == {"a": 2}
 
@@ -284,7 +284,7 @@ def test_the_leader_exports_the_counts_of_an_instance_that_never_comes_back(shar
     shared.gone = {"1"}
     two.telemetry.leads(clock.now + 1e6, followed=False)
 
-    two.live(EVERY)
+    two.live(RETIRE_EVERY)
     two.live(1)
     after = two.scrape()
 
@@ -300,7 +300,7 @@ def test_who_does_not_lead_takes_nothing(shared: Shared, clock: TurnedClock) -> 
     Instance(shared, clock, "1").counts.count("shop.pay", "celery@a", 5)
     shared.gone = {"1"}
     two = Instance(shared, clock, "2")
-    two.live(EVERY)
+    two.live(RETIRE_EVERY)
 
     assert sum(shared.hashes["1"].values()) == 5
 
@@ -311,8 +311,8 @@ def test_what_others_forget_is_forgotten(shared: Shared, clock: TurnedClock) -> 
     one.counts.count("shop.pay", "celery@a")
     two.live(1)
     assert two.series.samples
-    for _ in range(int(GONE_AFTER / EVERY) + 2):
-        one.live(EVERY)
+    for _ in range(int(GONE_AFTER / RETIRE_EVERY) + 2):
+        one.live(RETIRE_EVERY)
 
     two.live(1)
 
@@ -328,7 +328,7 @@ def test_counts_under_other_worker_labels_are_moved_to_where_they_are_exported(
     for number in range(3):
         first.counts.count("shop.pay", f"celery@{number}")
     again = Instance(shared, clock, worker_labels=WorkerLabels.NONE)
-    again.live(EVERY)
+    again.live(RETIRE_EVERY)
     again.live(1)
 
     assert again.scrape().sum("celery_task_received_total") == 3
@@ -343,8 +343,8 @@ def churn(instance: Instance, deploys: int, *, every: float) -> Iterator[int]:
         for worker in sorted(shared.workers):
             for task in range(20):
                 instance.counts.count(f"task.{task}", worker)
-        for _ in range(int(every // EVERY)):
-            instance.live(EVERY)
+        for _ in range(int(every // RETIRE_EVERY)):
+            instance.live(RETIRE_EVERY)
         instance.live(2)
         yield deploy
 
@@ -373,7 +373,7 @@ def test_many_deploys_leave_no_more_than_some(shared: Shared, clock: TurnedClock
         assert not by_worker.keys() & {"", "overflow"}
         sizes.append(instance.series.samples)
 
-    assert max(sizes) <= 5 * live * A_LABEL_SET
+    assert max(sizes) <= 5 * live * SAMPLES_PER_LABEL_SET
     assert max(sizes[10:]) == max(sizes[:10])
 
 
@@ -390,8 +390,8 @@ def test_where_deploys_come_too_fast_names_stay(shared: Shared, clock: TurnedClo
     assert instance.series.without["name"] == 0
     assert instance.series.samples > (1 - RESERVED - 0.05) * 20_000
 
-    for _ in range(int(GONE_AFTER / EVERY) + 2):
-        instance.live(EVERY)
+    for _ in range(int(GONE_AFTER / RETIRE_EVERY) + 2):
+        instance.live(RETIRE_EVERY)
     before = instance.series.without["worker"]
     for _ in churn(instance, 1, every=0.0):
         assert sum(sums(instance, 1).values()) == 7 * 500

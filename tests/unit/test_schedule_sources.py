@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from ha_monitor.schedules import redbeat, toml
-from ha_monitor.schedules.arguments import arguments_of, arguments_told
+from ha_monitor.schedules.arguments import arguments_of, arguments_of_event
 from ha_monitor.schedules.confs import definitions_in, definitions_of
-from ha_monitor.schedules.model import LONGEST_TEXT, MOST_SCHEDULES, Definition, Source
+from ha_monitor.schedules.model import MAX_SCHEDULES, MAX_TEXT, Definition, Source
 from ha_monitor.schedules.sources import merged
 from ha_monitor.schedules.texts import translated, zone_name
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_shown_as_it_is(told: object) -> None:
     timetable, zone, problem = translated(told)
 
     assert (zone, problem) == (None, "its schedule cannot be read")
-    assert len(timetable) <= LONGEST_TEXT
+    assert len(timetable) <= MAX_TEXT
     assert timetable.isprintable()
 
 
@@ -177,16 +177,16 @@ NAMES = ("task", "schedule", "args", "kwargs", "options", "enabled")
 def test_no_answer_breaks_the_reading(told: Any) -> None:
     """Given any answer at all, then it is read without an error, into definitions that are bounded."""
     for one in definitions_of({"a": told, "b": answer(x={"task": "t", "schedule": 5})}):
-        assert max(map(len, (one.name, one.task, one.timetable, one.zone))) <= LONGEST_TEXT
+        assert max(map(len, (one.name, one.task, one.timetable, one.zone))) <= MAX_TEXT
     for one in redbeat.definitions_of({"redbeat:x": {"definition": json.dumps(told)}}, "UTC"):
-        assert max(map(len, (one.name, one.task, one.timetable, one.zone))) <= LONGEST_TEXT
+        assert max(map(len, (one.name, one.task, one.timetable, one.zone))) <= MAX_TEXT
 
 
 def test_a_huge_schedule_is_bounded() -> None:
     """Given an application with ten thousand entries, then the first thousand are watched."""
     entries = {f"{number:05}": {"task": "t", "schedule": 5} for number in range(10_000)}
 
-    assert len(definitions_of({"w": answer(**entries)})) == MOST_SCHEDULES
+    assert len(definitions_of({"w": answer(**entries)})) == MAX_SCHEDULES
 
 
 def test_workers_that_differ_are_shown_and_do_not_alarm() -> None:
@@ -232,7 +232,7 @@ def test_a_database_may_say_otherwise() -> None:
 )
 def test_arguments_are_compared(args: Any, kwargs: Any, told: str, told_kwargs: str | None, *, same: bool) -> None:
     """Given arguments in a configuration and the text of them in an event, then they are found the same or not."""
-    assert (arguments_of(args, kwargs) == arguments_told(told, told_kwargs)) is same
+    assert (arguments_of(args, kwargs) == arguments_of_event(told, told_kwargs)) is same
 
 
 def test_arguments_that_are_not_whole_are_not_compared() -> None:
@@ -241,8 +241,8 @@ def test_arguments_that_are_not_whole_are_not_compared() -> None:
     assert arguments_of([], {"password": "********"}) is None
     assert arguments_of([10**400], {}) is None
     assert arguments_of([object()], {}) is None
-    assert arguments_told("(1, …", "{}") is None
-    assert arguments_told(None, None) is None
+    assert arguments_of_event("(1, …", "{}") is None
+    assert arguments_of_event(None, None) is None
     deep: Any = []
     for _ in range(sys.getrecursionlimit()):
         deep = [deep]
@@ -377,7 +377,7 @@ def test_no_rule_breaks_the_reading(told: dict[str, object]) -> None:
     (one,) = redbeat.definitions_of({"redbeat:x": {"definition": entry}}, "UTC")
 
     assert one.problem in (NOT_READ, "its schedule cannot be read")
-    assert len(one.timetable) <= LONGEST_TEXT
+    assert len(one.timetable) <= MAX_TEXT
     assert one.timetable.isprintable()
 
 

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.model import (
-    MOST_OCCURRENCES,
+    MAX_OCCURRENCES,
     Definition,
+    Evidence,
     History,
     Judged,
     Judgement,
-    Look,
     Run,
     Runs,
     ScheduleState,
@@ -66,7 +66,7 @@ class Fleet:
             self.tasks[task_id] = task
 
     def look(self, at: float, certain_until: float | None = None) -> Judged:
-        look = Look(at, at if certain_until is None else certain_until, self.known_since, self.gaps)
+        look = Evidence(at, at if certain_until is None else certain_until, self.known_since, self.gaps)
         shown = {
             task: Runs(
                 [run for run in self.runs.values() if (run.at or 0) <= at and self.tasks[run.task_id] == task][-200:],
@@ -333,7 +333,7 @@ def test_a_period_shorter_than_the_heartbeat() -> None:
     assert fleet.one(MONDAY + 169).state == ScheduleState.ON_TIME
     assert fleet.one(MONDAY + 139 + 32).state == ScheduleState.MISSED
     assert fleet.one(MONDAY + 139 + 41).missed == 11
-    assert len(fleet.one(MONDAY + 400).history.occurrences) == MOST_OCCURRENCES
+    assert len(fleet.one(MONDAY + 400).history.occurrences) == MAX_OCCURRENCES
     assert fleet.one(MONDAY + 400).missed == pytest.approx(230, abs=2)
 
 
@@ -634,4 +634,4 @@ def test_a_year_without_a_look_costs_little() -> None:
     judged = fleet.look(MONDAY + 1)
 
     assert [one.missed for one in judged.judgements] == [0, 0]
-    assert all(len(one.history.occurrences) <= MOST_OCCURRENCES for one in judged.judgements)
+    assert all(len(one.history.occurrences) <= MAX_OCCURRENCES for one in judged.judgements)

@@ -19,12 +19,12 @@ from ha_monitor.metrics.fleet import schedule_families
 from ha_monitor.schedules.judge import judge
 from ha_monitor.schedules.learned import Habit, followed, forgotten, learn, schedule_in
 from ha_monitor.schedules.model import (
-    LONGEST_TEXT,
+    MAX_TEXT,
     Definition,
+    Evidence,
     History,
     Judged,
     Judgement,
-    Look,
     Occurrence,
     Run,
     Runs,
@@ -66,7 +66,7 @@ def test_what_comes_regularly_is_learned() -> None:
 def test_what_does_not_come_regularly_is_not_learned(some: list[Run]) -> None:
     """Given too few runs, irregular or very frequent ones, or those that another task sends, nothing is learned."""
     assert learn("t", some) is None
-    assert learn("t" * (LONGEST_TEXT + 1), runs(*range(0, 1200, 60))) is None
+    assert learn("t" * (MAX_TEXT + 1), runs(*range(0, 1200, 60))) is None
 
 
 def test_what_is_proposed_is_a_configuration(
@@ -342,12 +342,12 @@ def judged_at(run_at: Sequence[float], now: float) -> Judgement:
     definition = habit_of(every(DAY, 11))
     assert definition is not None
     histories: dict[str, History] = {}
-    judged = judge([definition], {}, {}, Look(DAY * 11, DAY * 11, 0.0))
+    judged = judge([definition], {}, {}, Evidence(DAY * 11, DAY * 11, 0.0))
     at = 11 * DAY
     while at <= now:
         histories = {one.definition.name: one.history for one in judged.judgements}
         seen = [Run(task_id=str(one), sent=one, ended=one + 1, state="SUCCESS") for one in run_at if one <= at]
-        judged = judge([definition], histories, {"t": Runs(seen)}, Look(at, at, 0.0))
+        judged = judge([definition], histories, {"t": Runs(seen)}, Evidence(at, at, 0.0))
         at += 3600
     (found,) = judged.judgements
     return found

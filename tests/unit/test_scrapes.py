@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import Config, Http
-from ha_monitor.metrics.scrapes import FRESH, MOST_KEPT, Guarded, Page, Scrapes
+from ha_monitor.metrics.scrapes import FRESH_FOR, MAX_CACHED_PAGES, Guarded, Page, Scrapes
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.counts import Counts
@@ -93,9 +93,9 @@ def test_a_page_is_given_again_for_a_moment_and_then_made_anew() -> None:
 
     (first,) = pages(made, ("", ""))
     eaten[0] = 2
-    clock.now += FRESH * 0.9
+    clock.now += FRESH_FOR * 0.9
     (second,) = pages(made, ("", ""))
-    clock.now += FRESH * 0.2
+    clock.now += FRESH_FOR * 0.2
     (third,) = pages(made, ("", ""))
 
     assert (samples(first), samples(second)) == ({"apples|0": 1}, {"apples|0": 1})
@@ -155,7 +155,7 @@ def test_what_is_kept_is_bounded() -> None:
 
     pages(made, *[(f"application/openmetrics-text; version=1.{number}.0", "") for number in range(50)])
 
-    assert len(made._kept) <= MOST_KEPT
+    assert len(made._cached) <= MAX_CACHED_PAGES
 
 
 def test_a_collector_that_raises_costs_its_own_families_alone() -> None:

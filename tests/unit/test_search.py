@@ -85,7 +85,7 @@ def test_what_is_called_complete_is(kept: list[KeptTask], words: list[str], limi
     expected = sorted((one for one in kept if asked.holds(one, NOW)), key=when, reverse=True)[:limit]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ha_monitor.query.sources.MOST_NEWEST", ring)
+        patch.setattr("ha_monitor.query.sources.MAX_NEWEST", ring)
         found = find(Asked(*kept, ring=ring), *words, limit=limit)
 
     if not found.gaps:

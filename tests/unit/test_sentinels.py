@@ -12,7 +12,7 @@ from ha_monitor.clock import SystemClock
 from ha_monitor.config.schema import StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store import sentinel as module
-from ha_monitor.store.sentinel import AGAIN_AFTER, Sentinels, SentinelWatch
+from ha_monitor.store.sentinel import RETRY_AFTER, Sentinels, SentinelWatch
 from ha_monitor.store.sentinel_url import Address, SentinelUrl
 from ha_monitor.store.store import RedisStore
 from tests.support.process import wait_until
@@ -255,4 +255,4 @@ def test_the_watch_asks_another_one_some_seconds_after_one_that_failed(monkeypat
         wait_until(lambda: watch.primary() is None and watch._connecting is None, 30, "the failure")
         assert [watch.primary() for _ in range(3)] == [None] * 3
         assert tried == expected
-        clock.now += AGAIN_AFTER
+        clock.now += RETRY_AFTER

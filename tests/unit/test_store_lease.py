@@ -52,7 +52,7 @@ def test_what_is_announced_is_confirmed_by_the_call_that_carried_it() -> None:
     progress = OutboxProgress()
     assert progress.is_confirmed
     progress.announce(3)
-    progress.tell()
+    progress.sent()
     progress.announce(5)
     progress.confirm()
     assert not progress.is_confirmed

@@ -377,7 +377,7 @@ class Duty:
         self.clock.now += 5
         self.duty.queue_was_empty(self.clock.now)
         assert self.proceed() == []
-        wait_until(lambda: not self.investigator.alive, 10, "the answer", 0.01)
+        wait_until(lambda: not self.investigator.is_running, 10, "the answer", 0.01)
         assert self.proceed() == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from ha_monitor.config.schema import Metrics
 from ha_monitor.metrics.series import Series
-from ha_monitor.pipeline.tables import EFFECTS, QUIET, TableReport, series_tables
+from ha_monitor.pipeline.tables import EFFECTS, REPORT_AGAIN_AFTER, TableReport, series_tables
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.results import Table
 from ha_monitor.store.scripts import read_scripts
@@ -70,7 +70,7 @@ def test_one_line_a_flood(report: TableReport, lines: Lines, clock: TurnedClock)
 def test_a_second_flood_is_said_again(report: TableReport, lines: Lines, clock: TurnedClock) -> None:
     """Given a second flood after a quiet time, there is a second line; also if the count began anew meanwhile."""
     report.look([workers(5)])
-    clock.now += QUIET + 1
+    clock.now += REPORT_AGAIN_AFTER + 1
     report.look([workers(5)])
     report.look([workers(0)])
     report.look([workers(3)])
@@ -95,7 +95,7 @@ def test_series_that_overflow(report: TableReport, lines: Lines) -> None:
 
 def test_the_limits_are_documented_as_they_are() -> None:
     """Given the limits in the scripts, the documentation has the same."""
-    source = read_scripts()["watch"].source.split("local MOST = {")[1].split("\n}")[0]
+    source = read_scripts()["watch"].source.split("local MAX_ENTRIES = {")[1].split("\n}")[0]
     limits = dict(re.findall(r"^  (\w+) = (\d+),", source, re.MULTILINE))
     text = (Path(__file__).resolve().parents[2] / "docs/architecture.md").read_text(encoding="utf-8")
     section = text.split("## Table limits")[1].split("\n## ")[0]

@@ -10,7 +10,7 @@ import pytest
 from kombu.utils.json import dumps
 
 from ha_monitor.events.catalogue import Code
-from ha_monitor.events.task_id import LONGEST_ID, MAX_ID, text_of_id
+from ha_monitor.events.task_id import MAX_HASHED_ID, MAX_ID, text_of_id
 from tests.unit.builders import decode, event
 from tests.unit.test_decode import payload
 
@@ -24,7 +24,7 @@ IDS = [
     (b"order-7", "order-7"),
     ("x" * MAX_ID, "x" * MAX_ID),
 ]
-NONE: list[Any] = [True, "", [], {}, {"hex": AS_TEXT}, float("nan"), float("inf"), "x" * (LONGEST_ID + 1)]
+NONE: list[Any] = [True, "", [], {}, {"hex": AS_TEXT}, float("nan"), float("inf"), "x" * (MAX_HASHED_ID + 1)]
 NO_UUIDS: list[Any] = ["no uuid", None, {}, {"hex": 5}, []]
 NONE += [{"__type__": "uuid", "__value__": value} for value in NO_UUIDS]
 
@@ -60,7 +60,7 @@ def test_a_long_id_keeps_its_beginning_and_stays_apart_from_others() -> None:
     assert one is not None
     assert one.startswith("order-order-")
     assert len(one) == MAX_ID
-    assert len(text_of_id("\U0001f600" * LONGEST_ID) or "") == MAX_ID
+    assert len(text_of_id("\U0001f600" * MAX_HASHED_ID) or "") == MAX_ID
 
 
 @pytest.mark.parametrize("value", [UUID(AS_TEXT), 42, "order-" * 100])

@@ -61,7 +61,7 @@ from ha_monitor.status.render import render
 from ha_monitor.status.workers import Worker
 from ha_monitor.store.dead_letters import DeadLetter, KeptLetter
 from ha_monitor.store.error_groups import FailedTask
-from ha_monitor.store.incidents import Mark, Phase, Silence, Told
+from ha_monitor.store.incidents import Mark, Notified, Phase, Silence
 from ha_monitor.store.outbox import Entry
 from ha_monitor.store.queries import Gap
 from ha_monitor.store.queue_flow import QueueFlow
@@ -241,7 +241,7 @@ def of_incidents(*arguments: str) -> Callable[[pytest.MonkeyPatch, str], int]:
     def run(monkeypatch: pytest.MonkeyPatch, text: str) -> int:
         known = text.encode("utf-8", "replace").decode()
         texts = dict.fromkeys(("kind", "key", "summary", "command", "cause"), known)
-        one = asked_incident(known, phase=Phase.PENDING, told={known: Told(NOW)}, **texts)
+        one = asked_incident(known, phase=Phase.PENDING, told={known: Notified(NOW)}, **texts)
         silence = Silence(known, known, known, NOW + 9, NOW, known)
         kept = KeptIncidents(one, silences=[silence], marks=[Mark(known, NOW)])
         serve(monkeypatch, incidents=kept)

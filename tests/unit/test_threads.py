@@ -16,9 +16,9 @@ from ha_monitor.config.schema import Broker
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
-from ha_monitor.threads import AGAIN_AFTER, CallThread, ServiceThread, ThreadUnavailable
+from ha_monitor.threads import RETRY_AFTER, CallThread, ServiceThread, ThreadUnavailable
 from tests.support.process import wait_until
-from tests.support.reports import NoReports, Told
+from tests.support.reports import NoReports, RecordedReports
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
 
@@ -39,10 +39,10 @@ def test_a_thread_that_cannot_start_is_told_once_and_tried_again_after_a_pause()
         for _ in range(5):
             thread.ensure_running()
         assert tried == ["http"]
-        clock.now += AGAIN_AFTER
+        clock.now += RETRY_AFTER
         thread.ensure_running()
         assert tried == ["http", "http"]
-    clock.now += AGAIN_AFTER
+    clock.now += RETRY_AFTER
     thread.ensure_running()
 
     assert began.wait(30)
@@ -67,7 +67,7 @@ def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not()
     thread.ensure_running()
     assert len(runs) == 1
     for _ in range(3):
-        clock.now += AGAIN_AFTER
+        clock.now += RETRY_AFTER
         thread.ensure_running()
         thread.join(30)
 
@@ -82,7 +82,7 @@ def test_calls_aside_fail_without_a_thread_and_work_with_one() -> None:
 
     with no_thread_left():
         refused = thread.submit(lambda: made.append("first"))
-    clock.now += AGAIN_AFTER
+    clock.now += RETRY_AFTER
 
     assert thread.submit(lambda: 42).result(30) == 42
     with pytest.raises(ThreadUnavailable, match="handlers cannot be started: can't start new thread"):
@@ -102,7 +102,7 @@ def test_a_broadcast_that_could_not_be_sent_is_sent_later(monkeypatch: pytest.Mo
     with no_thread_left():
         broadcast.send("amqp://one")
         broadcast.retry()
-    clock.now += AGAIN_AFTER
+    clock.now += RETRY_AFTER
     broadcast.retry()
     wait_until(lambda: reached == ["amqp://one"], 30, "the broadcast")
     for _ in range(3):
@@ -144,15 +144,15 @@ def test_a_failure_is_told_once_for_each_connection(monkeypatch: pytest.MonkeyPa
         raise BrokerUnavailable("refused")
 
     monkeypatch.setattr(control, "broadcast_to_workers", refused)
-    clock, told = TurnedClock(), Told()
-    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, told)
+    clock, reports = TurnedClock(), RecordedReports()
+    broadcast = WorkerBroadcast(plain_threads(), Broker(), clock, reports)
     for connection in (1, 2):
         broadcast.send("amqp://one").result(30)
         for _ in range(3):
             clock.now += 1
             # It is not repeated while one is under way.
             wait_until(lambda: broadcast.ask_again() or broadcast.asked_at == clock.now, 30, "the next attempt", 0.001)
-        assert told.failures == ["refused"] * connection
+        assert reports.failures == ["refused"] * connection
     assert not broadcast.is_blocked
     # One more request may be under way, and would otherwise go to what the next test has in place of the broker.
     broadcast.send("amqp://one").result(30)

@@ -37,7 +37,7 @@ do
 
   -- Admits a new worker; returns whether there is room for it.
   function admit_worker(name)
-    if workers_full or redis.call('ZCARD', keys.workers) >= MOST.workers then
+    if workers_full or redis.call('ZCARD', keys.workers) >= MAX_ENTRIES.workers then
       refuse_entry('workers')
       workers_full = workers_full or not make_room()
       if workers_full then return false end

@@ -7,12 +7,12 @@
 --
 -- Returns for each key how often the handling of its message had begun before.
 
-local MOST_BEGUN = 2 ^ 31
+local MAX_BEGUN = 2 ^ 31
 local begun = {}
 for index, key in ipairs(keys.noted) do
   local noted = redis.pcall('GET', key)
   -- A value that is not such a number is foreign, and is overwritten.
-  local before = type(noted) == 'string' and number_in(noted, MOST_BEGUN) or 0
+  local before = type(noted) == 'string' and number_in(noted, MAX_BEGUN) or 0
   if before < options.below then
     redis.call('SET', key, before + 1, 'EX', options.keep)
   end

@@ -9,7 +9,7 @@ local RUNS_REMEMBERED, RUNS_NEEDED = 100, 10
 local function read_baseline(raw)
   local runs, mean = string.match(raw or '', '^(%d+) (%S+)$')
   runs, mean = tonumber(runs), tonumber(mean)
-  if runs and mean and runs <= RUNS_REMEMBERED and mean >= 0 and mean <= MOST_SECONDS then return runs, mean end
+  if runs and mean and runs <= RUNS_REMEMBERED and mean >= 0 and mean <= MAX_SECONDS then return runs, mean end
   return 0, 0
 end
 

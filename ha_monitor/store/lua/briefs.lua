@@ -27,10 +27,10 @@ do
   -- Tasks in a hash above which a new generation is due, which Redis 7 still keeps in one piece; tasks above which a
   -- hash takes no more; and after how many tasks one hash is checked for this.
   local CROWDED, FULL, A_LOOK = 96, 1000, 8
-  local LONGEST_ID, LONGEST, LONGEST_IDS = 64, 64, 5 * ID_SIZE -- bytes up to which Redis keeps a hash in one piece
-  local MOST_TEXTS, MOST_GENERATIONS = 20000, 6
+  local MAX_ID, MAX_TEXT, MAX_IDS_SIZE = 64, 64, 5 * ID_SIZE -- bytes up to which Redis keeps a hash in one piece
+  local MAX_TEXTS, MAX_GENERATIONS = 20000, 6
   local SPARE = 1.125 -- a hash lives so much longer than its entries, and is swept when its TTL falls below theirs
-  local BIAS, MOST_APART = 2 ^ 39, 2 ^ 39 - 1 -- µs, six days
+  local BIAS, MAX_APART = 2 ^ 39, 2 ^ 39 - 1 -- µs, six days
   local UUID = '^' .. string.rep('[0-9a-f]', 8) .. string.rep('%-[0-9a-f][0-9a-f][0-9a-f][0-9a-f]', 4)
     .. string.rep('[0-9a-f]', 8) .. '$'
   local NEED_NOT_BE = { n = true, a = true, k = true, r = true, p = true, e = true, o = true, d = true, st = true,
@@ -52,7 +52,7 @@ do
     if type(one) ~= 'table' then return false end
     for index = 1, 4 do
       local value = one[index]
-      if type(value) ~= 'number' or value < 0 or value > MOST_COUNT or value % 1 ~= 0 then return false end
+      if type(value) ~= 'number' or value < 0 or value > MAX_COUNT or value % 1 ~= 0 then return false end
     end
     return one[2] >= 1
   end
@@ -87,7 +87,7 @@ do
       local third = tonumber(string.sub(uuid, 20, 23) .. string.sub(uuid, 25, 28), 16)
       local fourth = tonumber(string.sub(uuid, 29), 16)
       return struct.pack('>I4I4I4I4', first, second, third, fourth), (first + second + third + fourth) % 2 ^ 32
-    elseif #uuid == 16 or #uuid > LONGEST_ID then
+    elseif #uuid == 16 or #uuid > MAX_ID then
       return nil
     end
     return uuid, tonumber(string.sub(redis.sha1hex(uuid), 1, 8), 16)
@@ -113,10 +113,10 @@ do
     local key = texts_of(generations[1])
     local known = attempt('HGET', key, '>' .. text)
     if known then
-      number = number_in(known, MOST_TEXTS)
+      number = number_in(known, MAX_TEXTS)
     elseif known == false then
       most_known = most_known or attempt('HLEN', key)
-      if most_known and most_known / 2 < MOST_TEXTS then
+      if most_known and most_known / 2 < MAX_TEXTS then
         most_known = most_known + 2
         number = most_known / 2
         new_texts[#new_texts + 1], new_texts[#new_texts + 2] = '>' .. text, number
@@ -165,7 +165,7 @@ do
     local function add_time(at, flag)
       if not at then return end
       local apart = ended - at
-      fits = fits and apart > -MOST_APART and apart < MOST_APART
+      fits = fits and apart > -MAX_APART and apart < MAX_APART
       flags, format = flags + flag, format .. 'I5'
       values[#values + 1] = apart + BIAS
     end
@@ -186,7 +186,7 @@ do
     if not (name and queue and worker) then return nil end
     format = format .. string.rep('I4', #marks)
     local text = struct.pack(format, now_s, flags, name, queue, worker, ended, unpack(values))
-    return #text <= LONGEST and text or nil
+    return #text <= MAX_TEXT and text or nil
   end
 
   -- The facts in a text; nil if it has expired or is foreign.
@@ -252,7 +252,7 @@ do
   -- Holds a brief record of a task until `write`, if the task can have one. Returns the s for which the whole record is
   -- kept then, or nil.
   local function keep(uuid, facts, seen)
-    if not detail_ttl or facts.tk ~= SUCCEEDED or #seen > LONGEST_IDS or not is_brief(facts) then return nil end
+    if not detail_ttl or facts.tk ~= SUCCEEDED or #seen > MAX_IDS_SIZE or not is_brief(facts) then return nil end
     local field, place = place_of(uuid)
     if not field then return nil end
     if #generations == 0 then generations[1] = { 1, FIRST_SIZE, now, 0 } end
@@ -293,9 +293,9 @@ do
   -- How many hashes the next generation has if one is due, else nil or false.
   local function next_size()
     local last, number = generations[1], #generations
-    if number >= MOST_GENERATIONS then return nil end
+    if number >= MAX_GENERATIONS then return nil end
     if is_crowded and last[2] < LAST_SIZE then return last[2] * GROWTH end
-    return lacks_texts and now - last[3] > success_ttl * 1000 / MOST_GENERATIONS and last[2] or nil
+    return lacks_texts and now - last[3] > success_ttl * 1000 / MAX_GENERATIONS and last[2] or nil
   end
 
   -- Makes sure that `briefs` names the generations, for all instances; returns whether it does.

@@ -76,7 +76,7 @@ do
   end
 
   local function within(seconds)
-    return seconds >= 0 and seconds <= MOST_SECONDS and seconds or clamped(seconds, MOST_SECONDS)
+    return seconds >= 0 and seconds <= MAX_SECONDS and seconds or clamped(seconds, MAX_SECONDS)
   end
 
   -- Adds a duration to the histogram of a kind, 'runs' or 'waits'.

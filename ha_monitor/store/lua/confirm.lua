@@ -24,7 +24,7 @@
 
 -- How long until an announced task is asked for again, in ms: a quarter of its time in the phase, so that many tasks
 -- that never change leave room for others.
-local LEAST_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
+local MIN_LOOK_AGAIN, PART_OF_STAY = 300000, 0.25
 local writes = {}
 
 -- Holds a write until the outbox is written.
@@ -32,13 +32,13 @@ local function later(...)
   writes[#writes + 1] = { ... }
 end
 
-local function emit(kind, uuid, facts, phase, since, told)
+local function emit(kind, uuid, facts, phase, since, confirmation)
   local id = string.sub(redis.sha1hex(kind .. '\0' .. uuid .. '\0' .. stay_of(phase, since)), 1, 24)
   since = since_by_store(facts, phase, since)
   local seconds = math.floor(math.max(0, now - since / 1000)) / 1000
   local fields = {
     phase = phase, since = since / 1000000, seconds = seconds,
-    confirmed_by = told.confirmed_by, answered = told.answered,
+    confirmed_by = confirmation.confirmed_by, answered = confirmation.answered,
   }
   local worker = phase ~= SENT_PHASE and facts.w or ''
   local event = { type = kind, id = id, worker = worker, time = now / 1000, task_id = uuid, fields = fields }
@@ -50,7 +50,7 @@ end
 
 local function look_again(uuid, limit, since)
   local pause = (now - since / 1000) * PART_OF_STAY
-  later('ZADD', keys.open, time_of_look(now + math.max(limit or 0, LEAST_LOOK_AGAIN, pause)), uuid)
+  later('ZADD', keys.open, time_of_look(now + math.max(limit or 0, MIN_LOOK_AGAIN, pause)), uuid)
 end
 
 local function is_overdue(facts, phase, since)
@@ -58,13 +58,13 @@ local function is_overdue(facts, phase, since)
   return limit ~= nil and now - since_by_store(facts, phase, since) / 1000 >= limit
 end
 
-local function confirm_stuck(uuid, facts, phase, since, told)
-  writes[#writes + 1] = told.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
-  local limit, from = limit_of(facts.n, told.seen_in), since_by_store(facts, phase, since)
+local function confirm_stuck(uuid, facts, phase, since, confirmation)
+  writes[#writes + 1] = confirmation.confirmed_by[1] == 'worker' and lifetime.renewal(families.task .. uuid) or nil
+  local limit, from = limit_of(facts.n, confirmation.seen_in), since_by_store(facts, phase, since)
   if limit == nil or now - from / 1000 < limit then
     -- An event is missing: the task is further than its record says, in a phase where it may stay longer. Or the task
     -- was asked for because its record would expire.
-    local look_at = limit and from / 1000 + limit or now + LEAST_LOOK_AGAIN
+    local look_at = limit and from / 1000 + limit or now + MIN_LOOK_AGAIN
     later('ZADD', keys.open, time_of_look(look_at), uuid)
     return
   end
@@ -72,16 +72,16 @@ local function confirm_stuck(uuid, facts, phase, since, told)
   local stay = stay_of(phase, since)
   if redis.call('HGET', keys.stuck, uuid) == stay or redis.call('HGET', keys.orphaned, uuid) == stay then return end
   later('HSET', keys.stuck, uuid, stay)
-  emit('task-stuck', uuid, facts, told.seen_in, since, told)
+  emit('task-stuck', uuid, facts, confirmation.seen_in, since, confirmation)
 end
 
-local function confirm_orphaned(uuid, facts, phase, since, told)
-  if not told.must_be_lost and not is_overdue(facts, phase, since) then
+local function confirm_orphaned(uuid, facts, phase, since, confirmation)
+  if not confirmation.must_be_lost and not is_overdue(facts, phase, since) then
     -- It was asked for because its record would expire, which is fine.
-    later('ZADD', keys.open, now + LONGEST_LOOK, uuid)
+    later('ZADD', keys.open, now + MAX_FIRST_LOOK, uuid)
     return
   end
-  local state = told.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
+  local state = confirmation.must_be_lost and (redis.call('HGET', keys.liveness, facts.w or '') or '')
   if state and string.sub(state, 1, 4) ~= 'lost' then return end
   look_again(uuid, limit_of(facts.n, phase), since_by_store(facts, phase, since))
   local stay = stay_of(phase, since)
@@ -89,7 +89,7 @@ local function confirm_orphaned(uuid, facts, phase, since, told)
   later('HDEL', keys.stuck, uuid)
   later('HSET', keys.orphaned, uuid, stay)
   ended_badly.note_orphan(uuid, phase)
-  emit('task-orphaned', uuid, facts, phase, since, told)
+  emit('task-orphaned', uuid, facts, phase, since, confirmation)
 end
 
 local ended = {}
@@ -125,20 +125,20 @@ local function reconcile(uuid, key, facts, fact, seen, waiting, uncounted, text)
   ended[#ended + 1] = uuid
 end
 
-local function confirm(told)
-  local uuid = told.task_id
+local function confirm(confirmation)
+  local uuid = confirmation.task_id
   local key = families.task .. uuid
   local facts, seen, waiting, uncounted, text = load_record(key)
   local phase, since = phase_of(facts)
-  if phase ~= told.phase or since ~= told.since then return end
+  if phase ~= confirmation.phase or since ~= confirmation.since then return end
   if rollback.hides(since_by_store(facts, phase, since) / 1000) then return end
-  if told.kind == 'stuck' then
-    confirm_stuck(uuid, facts, phase, since, told)
-  elseif told.kind == 'orphaned' then
-    confirm_orphaned(uuid, facts, phase, since, told)
-  elseif facts.tk == nil or told.fact[3] > since then
+  if confirmation.kind == 'stuck' then
+    confirm_stuck(uuid, facts, phase, since, confirmation)
+  elseif confirmation.kind == 'orphaned' then
+    confirm_orphaned(uuid, facts, phase, since, confirmation)
+  elseif facts.tk == nil or confirmation.fact[3] > since then
     -- Otherwise the result is that of an earlier run.
-    reconcile(uuid, key, facts, told.fact, seen, waiting, uncounted, text)
+    reconcile(uuid, key, facts, confirmation.fact, seen, waiting, uncounted, text)
   end
 end
 

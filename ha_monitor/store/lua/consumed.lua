@@ -10,7 +10,7 @@ local consumed = {}
 do
   local default = options.counting and options.counting.default_queue
   local UNKNOWN = 'unknown'
-  local LONGEST = 255 -- as for names in events
+  local MAX_NAME = 255 -- as for names in events
   local queue_of_worker = {} -- nodename -> the only queue that it consumes, or the default
 
   -- The queue for counts; 'unknown' if nothing is known. `worker` may be empty.
@@ -28,7 +28,7 @@ do
   -- so a name beyond ASCII is left out.
   function consumed.queue(worker, is_producer)
     local queue = consumed.label(worker, is_producer)
-    local is_plain = #queue <= LONGEST and string.find(queue, '^[\32-\126]+$')
+    local is_plain = #queue <= MAX_NAME and string.find(queue, '^[\32-\126]+$')
     return queue ~= UNKNOWN and is_plain and queue or nil
   end
 end

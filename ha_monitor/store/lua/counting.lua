@@ -159,14 +159,14 @@ do
       return true
     end
 
-    local MOST_AHEAD = 86400000 -- ms by which Redis's clock may have been put back
+    local MAX_AHEAD = 86400000 -- ms by which Redis's clock may have been put back
     local latest_added
 
     -- Each label set gets a later time than all before, so an instance that knows some asks only for later ones.
     local function insert_label_set(label_set)
       if not latest_added then
         local latest = tonumber((attempt('ZREVRANGE', keys.label_sets, 0, 0, 'WITHSCORES') or {})[2]) or 0
-        latest_added = latest < now + MOST_AHEAD and latest or 0
+        latest_added = latest < now + MAX_AHEAD and latest or 0
       end
       latest_added = math.max(now, latest_added + 1)
       attempt('ZADD', keys.label_sets, string.format('%.0f', latest_added), label_set)
@@ -222,8 +222,8 @@ do
     -- The sum of a field's value, if it has one, and an amount.
     local function sum_of(known, by)
       local sum = (tonumber(known or nil) or 0) + by
-      if sum >= 0 and sum <= MOST_COUNT then return sum end
-      return clamped(sum, MOST_COUNT)
+      if sum >= 0 and sum <= MAX_COUNT then return sum end
+      return clamped(sum, MAX_COUNT)
     end
 
     -- Redis searches a small hash (a listpack) from its beginning for each field. After a name longer than
@@ -265,7 +265,7 @@ do
           local known, field = before[index - first + 1], fields[index]
           if known then
             local sum = (tonumber(known) or 0) + amounts[index]
-            if not (sum >= 0 and sum <= MOST_COUNT) then sum = clamped(sum, MOST_COUNT) end
+            if not (sum >= 0 and sum <= MAX_COUNT) then sum = clamped(sum, MAX_COUNT) end
             -- As a number: Redis turns it into text exactly, and faster than Lua.
             after[filled + 1], after[filled + 2] = field, sum
             filled = filled + 2

@@ -7,12 +7,12 @@
 -- @include clock looks numbers pieces stored trouble
 -- @keys clock leases waiting retries open requeued
 -- @families instance
--- @options lease name_wait held
+-- @options lease name_wait requeue_delay
 
 local deadlines = {}
 
 do
-  local LEAST_STEP = 1000 -- ms: a smaller step costs no more than its own length
+  local MIN_STEP = 1000 -- ms: a smaller step costs no more than its own length
   local AT_ONCE = 5000 -- entries of one index that a call changes
   local is_all = true
 
@@ -49,15 +49,15 @@ do
     bring_back_leases()
     local last = stored_number(keys.clock, unless_foreign('GET', keys.clock))
     local step = last and last - now or 0
-    if step < LEAST_STEP then
+    if step < MIN_STEP then
       redis.call('SET', keys.clock, now)
       return 0
     end
     bring_back(keys.waiting, options.name_wait, options.name_wait)
     bring_back(keys.retries, 0, 0)
-    bring_back(keys.open, LONGEST_LOOK, 0)
+    bring_back(keys.open, MAX_FIRST_LOOK, 0)
     local requeued = number_in(attempt('GET', keys.requeued) or '')
-    local latest = now + options.held
+    local latest = now + options.requeue_delay
     if requeued and requeued > latest then redis.call('SET', keys.requeued, latest, 'EX', 3600) end
     if not is_all then return 0 end -- the next tick continues
     redis.call('SET', keys.clock, now)

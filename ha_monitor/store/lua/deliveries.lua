@@ -19,9 +19,9 @@
 
 return leading(function()
   for _, message in ipairs(options.taken) do
-    local id, at, told = unpack(message)
+    local id, at, notified = unpack(message)
     if redis.call('HEXISTS', keys.notify_claims, id) == 1 then
-      in_pieces(told, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.notify_told, ...) end)
+      in_pieces(notified, 2 * PUSH_AT_ONCE, function(...) redis.call('HSET', keys.notify_told, ...) end)
       redis.call('ZADD', keys.notify_taken, at, id)
       redis.call('HDEL', keys.notify_claims, id)
     end

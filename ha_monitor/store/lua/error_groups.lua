@@ -11,7 +11,7 @@
 --   ra iu         what a person said: when it was resolved, until when it is ignored, in ms
 -- An invalid time, and one in the future, count as now.
 --
--- The MOST groups with the latest errors are kept. A group's id is made of the task's name and the fingerprint.
+-- The MAX_GROUPS groups with the latest errors are kept. A group's id is made of the task's name and the fingerprint.
 --
 -- An error whose task has no known name yet waits in the task's facts (record.lua), `gw`: {{code, time in µs, message,
 -- {fingerprint, class, place}, waiting since (ms)}, …}. The facts also have `g`, the fingerprint of the end that
@@ -24,9 +24,9 @@
 local error_groups = {}
 
 do
-  local MOST, KEPT_FOR = 2000, 90 * 86400000 -- groups; ms after the last error
-  local MOST_TASKS, HOURS, MOST_TRACEBACK = 20, 24, 4096
-  local MOST_RETRIES_KEPT, MOST_WAITING_ERRORS = 5, 16
+  local MAX_GROUPS, KEPT_FOR = 2000, 90 * 86400000 -- groups; ms after the last error
+  local MAX_TASKS, HOURS, MAX_TRACEBACK = 20, 24, 4096
+  local MAX_RETRIES_KEPT, MAX_WAITING_ERRORS = 5, 16
   local ID_LENGTH = 10
   local NAMELESS = 'unknown'
   local HOUR = 3600000000 -- µs
@@ -48,8 +48,8 @@ do
 
   -- The end of a text, cut at the beginning of a line, or at least of a character.
   local function tail(text)
-    if #text <= MOST_TRACEBACK then return text end
-    local cut = string.sub(text, -MOST_TRACEBACK)
+    if #text <= MAX_TRACEBACK then return text end
+    local cut = string.sub(text, -MAX_TRACEBACK)
     local line = string.find(cut, '\n', 1, true)
     if line and line < #cut then return string.sub(cut, line + 1) end
     return (string.gsub(cut, '^[\128-\191]+', ''))
@@ -112,7 +112,7 @@ do
       index = index - 1
     end
     table.insert(list, index + 1, { at, fingerprint })
-    if #list > MOST_RETRIES_KEPT then table.remove(list, 1) end
+    if #list > MAX_RETRIES_KEPT then table.remove(list, 1) end
     facts.gr = list
   end
 
@@ -135,7 +135,7 @@ do
     for _, fact in ipairs(noted) do
       local code, at, error = fact[2], fact[3], fact[8]
       if code == RETRIED then note_retry(facts, at, error[1]) end
-      if facts.n or #(facts.gw or {}) >= MOST_WAITING_ERRORS then
+      if facts.n or #(facts.gw or {}) >= MAX_WAITING_ERRORS then
         add(uuid, facts.n, code, at, fact[7], error, fact[5])
       else
         facts.gw = facts.gw or {}
@@ -150,7 +150,7 @@ do
   end
 
   local function number_of(value)
-    return clamped(value, MOST_COUNT)
+    return clamped(value, MAX_COUNT)
   end
 
   -- {facts, traceback} of a stored group; empty if it is foreign.
@@ -182,7 +182,7 @@ do
       if a[2] ~= b[2] then return a[2] > b[2] end
       return greater(a[1], b[1])
     end)
-    for index = #list, MOST_TASKS + 1, -1 do list[index] = nil end
+    for index = #list, MAX_TASKS + 1, -1 do list[index] = nil end
     return list
   end
 
@@ -219,7 +219,7 @@ do
     in_pieces(seen, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.errors, ...) end)
     attempt('ZREMRANGEBYSCORE', keys.errors, '-inf', now - KEPT_FOR)
     attempt('PEXPIRE', keys.errors, KEPT_FOR)
-    local excess = (attempt('ZCARD', keys.errors) or 0) - MOST
+    local excess = (attempt('ZCARD', keys.errors) or 0) - MAX_GROUPS
     local oldest = excess > 0 and attempt('ZRANGE', keys.errors, 0, excess - 1) or {}
     for _, id in ipairs(oldest) do
       attempt('DEL', families.error .. id)

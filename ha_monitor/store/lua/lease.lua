@@ -14,15 +14,15 @@ do
   -- an earlier state; and, if this call found it, what to report about it.
   local function count_call()
     local counted = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'calls')) or 0
-    local lost, told = options.calls - counted, nil
+    local lost, report = options.calls - counted, nil
     if lost > 0 then
       local seen = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'seen'))
-      told = rollback.note(seen, lost)
+      report = rollback.note(seen, lost)
     end
     local calls = math.max(counted, options.calls) + 1
     -- A call whose count Redis refuses to store is not counted: otherwise the next call would find it missing.
     if not attempt('HSET', keys.instance, 'calls', calls) then calls = counted end
-    return { calls, rollback.at(), told }
+    return { calls, rollback.at(), report }
   end
 
   -- Why the caller no longer has a lease, as a word that store/own_state.py explains.

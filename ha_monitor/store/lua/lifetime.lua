@@ -11,13 +11,13 @@ local lifetime = {}
 
 do
   local success_ttl, failure_ttl = options.success_ttl, options.failure_ttl
-  local LONGEST_WAIT = 366 * 86400 -- s; an eta may name any year
+  local MAX_ETA_WAIT = 366 * 86400 -- s; an eta may name any year
 
   -- For how many s the record is kept from now on.
   function lifetime.of(facts)
     if facts.tk == SUCCEEDED then return success_ttl end
     if facts.tk == nil and facts.e and facts.e > now * 1000 then
-      return failure_ttl + math.min(LONGEST_WAIT, math.ceil(facts.e / 1000000 - now / 1000))
+      return failure_ttl + math.min(MAX_ETA_WAIT, math.ceil(facts.e / 1000000 - now / 1000))
     end
     return failure_ttl
   end

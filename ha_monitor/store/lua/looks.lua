@@ -3,9 +3,9 @@
 --
 -- @include clock
 
-local LONGEST_LOOK = 3600000 -- ms
+local MAX_FIRST_LOOK = 3600000 -- ms
 
 -- When to look at an open task, given when it is necessary, in ms since the epoch.
 local function time_of_look(at)
-  return math.min(at, now + LONGEST_LOOK)
+  return math.min(at, now + MAX_FIRST_LOOK)
 end

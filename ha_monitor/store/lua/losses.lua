@@ -42,14 +42,14 @@ local STEADY = 5000000 -- µs: no heartbeat is missing between two that are at m
 local STEADY_SPANS = 2.5 -- or at most so many times as far apart as the two before
 local UNSENT_AFTER = 3 -- heartbeats in a row with runs and without events: the worker does not send them
 local GRACE, LAST_GRACE = MERGE_GRACE, 5000 -- ms for events in flight; the same if no next heartbeat will come
-local MOST_RUNS, MOST_RUNS_A_SECOND = 1e12, 20000 -- a larger number is not a number of runs
+local MAX_RUNS, MAX_RUNS_A_SECOND = 1e12, 20000 -- a larger number is not a number of runs
 local LATEST_TIME = 1e17 -- µs
 local AT_ONCE = 50 -- numbers packed or unpacked by one call
-local MOST_PROCESSES, MOST_WORK = 50, 10000 -- for each call; work: heartbeats and starts
+local MAX_PROCESSES, MAX_WORK = 50, 10000 -- for each call; work: heartbeats and starts
 local STEPS = 8 -- of a call's work, for each process
 local LARGEST_ACCOUNT = 4096 -- bytes; ten times the usual size
-local MOST_IN_A_LINE = 20 -- names
-local MOST_GAPS = 1000
+local MAX_IN_A_LINE = 20 -- names
+local MAX_GAPS = 1000
 local ADVICE = 'they ran tasks but sent no task events: start them with -E, set worker_send_task_events, or set '
   .. 'broker.enable_events'
 local writes = {}
@@ -91,7 +91,7 @@ local function read_beats(raw)
   local beats = {}
   for offset = 1, #raw - BEAT_SIZE + 1, BEAT_SIZE do
     local at, processed, came, last = struct.unpack('>dddd', raw, offset)
-    local is_count = processed >= 0 and processed <= MOST_RUNS and processed == math.floor(processed)
+    local is_count = processed >= 0 and processed <= MAX_RUNS and processed == math.floor(processed)
     if at > 0 and at < LATEST_TIME and is_count and came >= 0 and came < LATEST_TIME then
       beats[#beats + 1] = { at, processed, came, last == 1 }
     end
@@ -114,7 +114,7 @@ local function read_state(raw)
   for _, number in ipairs(numbers) do
     if type(number) ~= 'number' or not (math.abs(number) < LATEST_TIME) then return nil end
   end
-  if state.at ~= nil and (state.done == nil or state.done > MOST_RUNS or state.count == nil) then return nil end
+  if state.at ~= nil and (state.done == nil or state.done > MAX_RUNS or state.count == nil) then return nil end
   return state
 end
 
@@ -124,7 +124,7 @@ local function is_broken_off(state, beats)
   local at, processed = state.at, state.done
   for _, beat in ipairs(beats) do
     if at == nil or beat[1] > at then
-      if at ~= nil and beat[2] - processed > ((beat[1] - at) / 1000000 + 1) * MOST_RUNS_A_SECOND then return true end
+      if at ~= nil and beat[2] - processed > ((beat[1] - at) / 1000000 + 1) * MAX_RUNS_A_SECOND then return true end
       at, processed = beat[1], beat[2]
     elseif beat[1] < at and beat[2] > processed then
       return true
@@ -241,7 +241,7 @@ end
 local function tell_of_silence()
   if #silent_workers == 0 then return end
   local id = string.sub(redis.sha1hex('task-events-missing\0' .. silent_at), 1, 24)
-  local names = { unpack(silent_workers, 1, MOST_IN_A_LINE) }
+  local names = { unpack(silent_workers, 1, MAX_IN_A_LINE) }
   local fields = { count = #silent_workers, workers = names, reason = ADVICE }
   local event = { type = 'task-events-missing', id = id, worker = '', time = now / 1000, fields = fields }
   put_event(cmsgpack.pack(event), NIL, false)
@@ -253,7 +253,7 @@ local function keep_gap(name, lost, since, at)
   local gap = { what = what, since = math.floor(since / 1000), ['until'] = math.ceil(at / 1000) }
   gap.worker, gap.lost, gap.told = name, lost, now
   later('LPUSH', keys.gaps, cjson.encode(gap))
-  later('LTRIM', keys.gaps, 0, MOST_GAPS - 1)
+  later('LTRIM', keys.gaps, 0, MAX_GAPS - 1)
   later('EXPIRE', keys.gaps, options.failure_ttl)
 end
 
@@ -394,8 +394,8 @@ end
 local function work_of(key)
   local beats, starts = unless_foreign('STRLEN', key[1]), unless_foreign('STRLEN', key[2])
   local known = unless_foreign('STRLEN', key[3])
-  local is_ours = beats and starts and known and beats <= MOST.heartbeats * BEAT_SIZE
-    and starts <= MOST.starts * START_SIZE and known <= LARGEST_ACCOUNT
+  local is_ours = beats and starts and known and beats <= MAX_ENTRIES.heartbeats * BEAT_SIZE
+    and starts <= MAX_ENTRIES.starts * START_SIZE and known <= LARGEST_ACCOUNT
   if not is_ours then
     begin_anew(key)
     return 0
@@ -408,14 +408,14 @@ local function look_at_processes(merged)
   local cursor, left = options.place[1] or '0', options.place[2] or {}
   if #left == 0 then
     local scanned
-    cursor, scanned = unpack(redis.call('ZSCAN', keys.processes, cursor, 'COUNT', MOST_PROCESSES))
+    cursor, scanned = unpack(redis.call('ZSCAN', keys.processes, cursor, 'COUNT', MAX_PROCESSES))
     for index = 1, #scanned, 2 do left[#left + 1] = scanned[index] end
   end
   local done, work = 0, 0
   for _, process in ipairs(left) do
     local key = { keys_of_process(process) }
     local more = work_of(key)
-    if done > 0 and (work + more > MOST_WORK or done >= MOST_PROCESSES or is_enough(STEPS)) then break end
+    if done > 0 and (work + more > MAX_WORK or done >= MAX_PROCESSES or is_enough(STEPS)) then break end
     done, work = done + 1, work + more
     if more > 0 then account(process, key, redis.call('GET', key[1]), merged) end
   end
@@ -433,7 +433,7 @@ return leading(function()
   if merged then following = look_at_processes(merged) end
   tell_of_silence()
   local latest = now - options.worker_ttl * 1000
-  local old = redis.call('ZRANGEBYSCORE', keys.processes, '-inf', latest, 'LIMIT', 0, MOST_PROCESSES)
+  local old = redis.call('ZRANGEBYSCORE', keys.processes, '-inf', latest, 'LIMIT', 0, MAX_PROCESSES)
   if #old > 0 then later('ZREM', keys.processes, unpack(old)) end
 
   local first = commit(nil, write_rest)

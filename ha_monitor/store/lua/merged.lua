@@ -3,7 +3,7 @@
 -- @include clock stored takeovers trouble
 -- @keys leases requeued
 -- @families instance
--- @option held  ms for which the broker may keep messages of an instance that vanished
+-- @option requeue_delay  ms for which the broker may keep messages of an instance that vanished
 
 local MERGE_GRACE = 1000 -- ms
 
@@ -18,7 +18,7 @@ local function merged_by_all()
     least = math.min(least, merged <= now and merged or 0)
   end
   local latest = takeovers.latest()
-  local again = latest and latest + options.held or 0
+  local again = latest and latest + options.requeue_delay or 0
   again = math.max(again, stored_time(keys.requeued, attempt('GET', keys.requeued)) or 0)
   return least >= again + MERGE_GRACE and least or nil
 end

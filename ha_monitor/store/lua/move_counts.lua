@@ -39,7 +39,7 @@ local function sums(source, moves, found, before)
       local number = own and number_of(field) or number_in(found[field]) or 0
       found[field] = nil
       if own then numbers[field] = 0 else taken[#taken + 1] = field end
-      numbers[target] = math.min(number_of(target) + number, MOST_COUNT)
+      numbers[target] = math.min(number_of(target) + number, MAX_COUNT)
     end
   end
   if own then

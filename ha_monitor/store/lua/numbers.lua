@@ -1,7 +1,7 @@
 -- Numbers of events, limited to what Redis and MessagePack can hold; and numbers in Redis, which are texts there.
 
-local MOST_TIME, MOST_SECONDS = 4e15, 2e9 -- µs since the epoch; duration of a run
-local MOST_RETRIES, MOST_COUNT = 2 ^ 31, 2 ^ 53
+local MAX_TIME, MAX_SECONDS = 4e15, 2e9 -- µs since the epoch; duration of a run
+local MAX_RETRIES, MAX_COUNT = 2 ^ 31, 2 ^ 53
 
 -- A number from 0 to `most`; 0 for anything else, such as NaN.
 local function clamped(value, most)
@@ -19,5 +19,5 @@ end
 -- Lua would round it.
 local function number_in(text, most)
   local number = string.match(text, '^%d+$') and tonumber(text)
-  return number and number <= (most or MOST_COUNT) and number or nil
+  return number and number <= (most or MAX_COUNT) and number or nil
 end

@@ -33,11 +33,11 @@ end
 local put_event, begin, trim, commit, leave_out_later
 
 do
-  local INTERRUPTED_TTL, MOST_INTERRUPTED = 86400, 100000 -- s; members
+  local INTERRUPTED_TTL, MAX_INTERRUPTED = 86400, 100000 -- s; members
   local EVENT_ITEM = '\148\0' -- MessagePack: an array of four, the first a 0
   -- The key `id` and its length, in MessagePack, which cannot occur in a text.
   local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')'
-  local MOST_PIECES, A_PIECE, TAIL_TTL = 512, 131072, 60 -- of the stream; bytes; s
+  local MAX_PIECES, A_PIECE, TAIL_TTL = 512, 131072, 60 -- of the stream; bytes; s
   local any_interrupted, is_wanted, left_out = false, false, {}
   local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
 
@@ -56,12 +56,12 @@ do
   end
 
   local function is_place(value)
-    return type(value) == 'number' and value >= 0 and value <= MOST_COUNT and value % 1 == 0
+    return type(value) == 'number' and value >= 0 and value <= MAX_COUNT and value % 1 == 0
   end
 
   -- From now on, leaves entries with these ids out of every outbox. kept_for: for at least so many s.
   function leave_out_later(names, kept_for)
-    if #names == 0 or redis.call('SCARD', keys.interrupted) >= MOST_INTERRUPTED then return end
+    if #names == 0 or redis.call('SCARD', keys.interrupted) >= MAX_INTERRUPTED then return end
     in_pieces(names, PUSH_AT_ONCE, function(...) redis.call('SADD', keys.interrupted, ...) end)
     if redis.call('TTL', keys.interrupted) < kept_for then redis.call('EXPIRE', keys.interrupted, kept_for) end
   end
@@ -146,7 +146,7 @@ do
     if not total then return end
     local packed = struct.pack('>BI2', 0xdc, #pieces) .. table.concat(pieces)
     local by = string.sub(keys.instance, #families.instance + 1)
-    attempt('XADD', keys.tail, 'MAXLEN', '~', MOST_PIECES, '*', 'n', total, 'by', by, 'e', packed)
+    attempt('XADD', keys.tail, 'MAXLEN', '~', MAX_PIECES, '*', 'n', total, 'by', by, 'e', packed)
   end
 
   -- Adds the events among the first `own` items to the tail.

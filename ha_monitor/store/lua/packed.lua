@@ -6,14 +6,14 @@ local packed = {}
 do
   local next, unpack, pack, byte, sub = next, unpack, cmsgpack.pack, string.byte, string.sub
   local EMPTY = '\128' -- an empty map; cmsgpack would write an array
-  local LONGEST_FIXED = 15 -- entries of a map whose count fits into its first byte
+  local MAX_FIXED = 15 -- entries of a map whose count fits into its first byte
   local map_heads = {} -- number of entries -> MessagePack header
   local queues = {} -- queue -> its key and value, packed
 
   local function map_head(count)
     local head = map_heads[count]
     if not head then
-      head = count <= LONGEST_FIXED and string.char(128 + count) or struct.pack('>BI2', 222, count)
+      head = count <= MAX_FIXED and string.char(128 + count) or struct.pack('>BI2', 222, count)
       map_heads[count] = head
     end
     return head
@@ -24,7 +24,7 @@ do
     if next(map) == nil then return 0, '' end
     local text = pack(map)
     local first, high, low = byte(text, 1, 3)
-    if first <= 128 + LONGEST_FIXED then return first - 128, sub(text, 2) end
+    if first <= 128 + MAX_FIXED then return first - 128, sub(text, 2) end
     return high * 256 + low, sub(text, 4)
   end
 
@@ -130,7 +130,7 @@ do
   -- Adds a queue to packed facts that have none.
   function packed.with_queue(text, queue)
     local first, high, low = byte(text, 1, 3)
-    if first <= 128 + LONGEST_FIXED then return map_head(first - 127) .. sub(text, 2) .. queue_text(queue) end
+    if first <= 128 + MAX_FIXED then return map_head(first - 127) .. sub(text, 2) .. queue_text(queue) end
     return map_head(high * 256 + low + 1) .. sub(text, 4) .. queue_text(queue)
   end
 

@@ -50,20 +50,20 @@
 local load_record
 
 do
-  local MOST_KEPT = 1000 -- waiting entries; far more than the program keeps
+  local MAX_KEPT = 1000 -- waiting entries; far more than the program keeps
   -- The type of each fact: a text; a number that counts or numbers something, with its least value; or a value that
   -- `is_other` checks. An unknown fact is from another version.
   local TEXTS = { n = true, a = true, k = true, p = true, q = true, w = true, ex = true,
     tw = true, g = true }
-  local LEAST = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
+  local MINIMA = { rc = 1, sc = 1, xc = 1, jc = 1, tc = 1, e = 0, d = 0, st = 0, rl = 0, sl = 0, xl = 0, re = 0, tk = 0,
     tt = 0, qw = 0, z = 0, zt = 0, cm = 0 }
   local function is_number(value)
-    return type(value) == 'number' and value >= -1 and value <= MOST_COUNT
+    return type(value) == 'number' and value >= -1 and value <= MAX_COUNT
   end
 
-  -- Whether a value is a list of at most MOST_KEPT valid entries.
+  -- Whether a value is a list of at most MAX_KEPT valid entries.
   local function is_list(value, is_entry)
-    if type(value) ~= 'table' or #value > MOST_KEPT then return false end
+    if type(value) ~= 'table' or #value > MAX_KEPT then return false end
     for _, entry in pairs(value) do
       if type(entry) ~= 'table' or not is_entry(entry) then return false end
     end
@@ -130,9 +130,9 @@ do
   -- Comparisons with a value that is not a number raise an error.
   local function are_facts(facts)
     for key, value in next, facts do
-      local least = LEAST[key]
+      local least = MINIMA[key]
       if least then
-        if not (value >= least and value <= MOST_COUNT) or value % 1 ~= 0 then return false end
+        if not (value >= least and value <= MAX_COUNT) or value % 1 ~= 0 then return false end
       elseif TEXTS[key] then
         if type(value) ~= 'string' then return false end
       elseif not is_other(key, value) then
@@ -162,11 +162,11 @@ do
   -- the merge begins it anew: otherwise the same fault would show each time.
   -- raw: see load_packed.
   function load_record(key, raw)
-    local facts, seen, written, waiting, uncounted, told = load_packed(key, raw)
+    local facts, seen, written, waiting, uncounted, story_text = load_packed(key, raw)
     if not facts then return {}, '', nil, nil, '' end
     if facts.d == true then facts.d = facts.rl end
     -- The check takes as long as unpacking the record: 4 % of a merge.
-    if written == true then return facts, seen, waiting, uncounted, story.of(told, seen) end
+    if written == true then return facts, seen, waiting, uncounted, story.of(story_text, seen) end
     waiting, uncounted = written, waiting
     local good, are = pcall(are_facts, facts)
     local is_ours = type(seen) == 'string' and #seen % ID_SIZE == 0 and good and are
@@ -195,7 +195,7 @@ local function greater(a, b)
   return #a > #b
 end
 
-local is_reconciled, is_told_twice, merge_fact
+local is_reconciled, is_reported_twice, merge_fact
 
 do
   local type = type
@@ -286,12 +286,12 @@ do
   -- Whether a failure repeats the one that is known. Celery 5.7 sends two for a run that is stopped at its hard time
   -- limit, and two instances may receive them; another run would have lasted for that limit. The later one replaces the
   -- earlier.
-  function is_told_twice(facts, fact)
+  function is_reported_twice(facts, fact)
     if fact[2] ~= FAILED or facts.tk ~= FAILED or fact[7] ~= facts.ex or (facts.w and facts.w ~= fact[4]) then
       return false
     end
     local limit = tonumber(string.match(facts.ex or '', '^TimeLimitExceeded%(([%d.]+)'))
-    if not limit or math.abs(whole(fact[3], MOST_TIME) - facts.tt) >= limit * 1000000 then return false end
+    if not limit or math.abs(whole(fact[3], MAX_TIME) - facts.tt) >= limit * 1000000 then return false end
     facts.tc = facts.tc > 1 and facts.tc - 1 or nil
     return true
   end
@@ -299,19 +299,19 @@ do
   -- Merges a fact. Its numbers are limited to what Redis and MessagePack can hold.
   function merge_fact(facts, fact)
     local code, at = fact[2], fact[3]
-    if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MOST_TIME then
-      at = whole(at, MOST_TIME)
+    if type(at) ~= 'number' or at % 1 ~= 0 or at < 0 or at > MAX_TIME then
+      at = whole(at, MAX_TIME)
       fact[3] = at
     end
     if code == SENT or code == RECEIVED then
       local definition = fact[6]
       if definition then
-        if definition.e then definition.e = whole(definition.e, MOST_TIME) end
+        if definition.e then definition.e = whole(definition.e, MAX_TIME) end
         merge_definition(facts, definition, at)
       end
-      if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MOST_RETRIES)) end
+      if fact[7] ~= 0 then facts.re = math.max(facts.re or 0, whole(fact[7], MAX_RETRIES)) end
     elseif code == SUCCEEDED and fact[6] then
-      fact[6] = clamped(fact[6], MOST_SECONDS)
+      fact[6] = clamped(fact[6], MAX_SECONDS)
     end
     if code == SENT then
       if facts.st == nil or at > facts.st or (at == facts.st and greater(fact[8], facts.q)) then

@@ -11,7 +11,7 @@
 -- announced before, {JSON of each outbox taken over of which the caller has no reply}}, or the error LEASELOST.
 
 -- What the latest tick that took something over has told of it, if its reply was lost.
-local function untold()
+local function unconfirmed_takeovers()
   local taken, call = load_packed(keys.instance, unless_foreign('HGET', keys.instance, 'took'))
   return type(call) == 'number' and call > options.calls and taken or {}
 end
@@ -20,7 +20,7 @@ return holding_lease(function()
   begin()
   local first = trim()
   local recovered = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'recovered')) or 0
-  local taken = untold()
+  local taken = unconfirmed_takeovers()
   local token = new_token()
   local instance, outbox = families.instance .. token, families.outbox .. token
   -- If this fails in between, the moved outbox is taken over when the new lease expires.

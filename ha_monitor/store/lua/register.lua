@@ -23,14 +23,14 @@ redis.call('SET', keys.format, options.format)
 
 -- A store whose last token is lower than the caller's has forgotten the caller. A store that knew of fewer calls when
 -- the caller was taken over has lost the rest.
-local function told_of_rollback()
-  local last = number_in(unless_foreign('GET', keys.tokens) or '', MOST_TOKEN) or 0
+local function rollback_report()
+  local last = number_in(unless_foreign('GET', keys.tokens) or '', MAX_TOKEN) or 0
   if last < tonumber(options.last_token) then return rollback.note(nil, 0) end
   local takeover = takeovers.of(options.last_token)
   -- An earlier version did not count calls.
   if not takeover or type(takeover.calls) ~= 'number' then return nil end
-  local lost = options.calls - clamped(takeover.calls, MOST_COUNT)
-  return lost > 0 and rollback.note(clamped(takeover.seen, MOST_TIME), lost) or nil
+  local lost = options.calls - clamped(takeover.calls, MAX_COUNT)
+  return lost > 0 and rollback.note(clamped(takeover.seen, MAX_TIME), lost) or nil
 end
 
 -- Nothing was done with that entry, so there is nothing to take over.
@@ -42,13 +42,13 @@ local function forget_unused(token)
   end
 end
 
-local told = told_of_rollback()
+local report = rollback_report()
 forget_unused(options.unused)
 -- In a store that was empty every error would be new, so none is reported as new (store/error_groups.py).
 redis.call('SET', keys.errors_since, now, 'NX')
 local token = new_token()
 -- It has received nothing until now. Readers of `open` need to know how long after its start a task is first looked at.
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',
-  options.lease, 'first_look', math.min(options.first_look or LONGEST_LOOK, LONGEST_LOOK))
+  options.lease, 'first_look', math.min(options.first_look or MAX_FIRST_LOOK, MAX_FIRST_LOOK))
 redis.call('ZADD', keys.leases, now + options.lease, token)
-return { tonumber(token), rollback.at(), told }
+return { tonumber(token), rollback.at(), report }

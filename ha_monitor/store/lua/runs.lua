@@ -8,7 +8,7 @@
 --   at  attempt -> {when it was last sent or 0, its queue or false, its eta or 0, time of the definition with the eta
 --       or -1}
 --   rs cl  the steps and what closed runs (steps.lua)
--- They commute as all facts do: the MOST_ATTEMPTS highest attempts are kept, but those from before the last end only if
+-- They commute as all facts do: the MAX_ATTEMPTS highest attempts are kept, but those from before the last end only if
 -- there is room. A task without these facts has at most one run, of attempt 0, with at most one end, and the other
 -- facts describe it fully; `tw` is the worker of the end, if that is not `w`.
 --
@@ -26,7 +26,7 @@
 local runs = {}
 
 do
-  local MOST_ATTEMPTS = 16
+  local MAX_ATTEMPTS = 16
   -- Events that belong to a run that has begun; all others do not depend on a start.
   local OF_A_RUN = EVENTS.of_a_run
   local ENDS = EVENTS.ends
@@ -44,7 +44,7 @@ do
       local is_old = math.max(entry[1], entry[4]) <= ended
       if is_old and (lowest_old == nil or number < lowest_old) then lowest_old = number end
     end
-    if count > MOST_ATTEMPTS then facts.at[lowest_old or lowest] = nil end
+    if count > MAX_ATTEMPTS then facts.at[lowest_old or lowest] = nil end
   end
 
   -- Begins to tell attempts and runs apart, starting with what the facts say of the only ones so far.
@@ -163,7 +163,7 @@ do
   end
 
   -- The wait that is shown: 0 if clocks differ a little, and nil if one of them is wrong.
-  local function told_wait(wait)
+  local function shown_wait(wait)
     if not wait or wait < -WRONG_CLOCK * 1000 then return nil end
     return wait > 0 and wait or 0
   end
@@ -194,7 +194,7 @@ do
     if code == STARTED then
       steps.add(facts.rs, { at, mark_of(fact[4]) })
     elseif code == SENT or code == RECEIVED then
-      local number = whole(fact[7], MOST_RETRIES)
+      local number = whole(fact[7], MAX_RETRIES)
       merge_attempt(facts, code, at, number, fact[6], fact[8])
       if code == RECEIVED then steps.add(facts.rs, { at, mark_of(fact[4]), number }) end
     elseif at > 0 then
@@ -226,7 +226,7 @@ do
   function runs.is_late_sending(facts, fact)
     if fact[2] ~= SENT then return false end
     if not facts.at then return facts.st == nil and facts.rc ~= nil end
-    local number = whole(fact[7], MOST_RETRIES)
+    local number = whole(fact[7], MAX_RETRIES)
     local entry = facts.at[number]
     if entry and entry[1] > 0 then return false end
     for _, step in ipairs(facts.rs) do
@@ -237,9 +237,9 @@ do
 
   -- Merges an end that was reported twice: it closes no other run, and the later of the two reports counts.
   function runs.merge_again(facts, fact)
-    local told_at = facts.tt
+    local ended_at = facts.tt
     merge_fact(facts, fact)
-    if facts.cl and told_at ~= facts.tt then steps.move_closing(facts.cl, told_at, fact[2], facts.tt) end
+    if facts.cl and ended_at ~= facts.tt then steps.move_closing(facts.cl, ended_at, fact[2], facts.tt) end
   end
 
   -- Stores the wait before the latest start, after events were merged.
@@ -253,7 +253,7 @@ do
     else
       wait = wait_before(facts, started, facts.st, facts.rl, facts.e)
     end
-    wait = told_wait(wait)
+    wait = shown_wait(wait)
     if facts.qw ~= wait then facts.qw = wait end
   end
 
@@ -304,7 +304,7 @@ do
       wait = wait_before(facts, facts.sl, facts.st, facts.rl, facts.e)
     end
     -- A negative wait that is left after a correction does not count: it is an inaccuracy of the measured skew.
-    return told_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
+    return shown_wait(wait), facts.ck == nil and wait and math.max(0, -wait) or 0
   end
 
   -- The queue of an event's attempt; nil if it is not known.
@@ -360,7 +360,7 @@ do
     if code == RECEIVED then queue = nil end
     if run then started, received = run[1], run[4] or received end
     local text = packed.of_run(
-      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), told_wait(wait), due, queue
+      facts, facts_text, retries, of_now(sent), of_now(started), of_now(received), shown_wait(wait), due, queue
     )
     if is_shared then texts[run], queues[run] = text, queue end
     return text, queue

@@ -31,7 +31,7 @@ do
   end
 
   -- Holds a record until write_records. ttl: in s.
-  function save_record(key, facts_text, seen, waiting, uncounted, told, ttl)
+  function save_record(key, facts_text, seen, waiting, uncounted, story_text, ttl)
     local waits = NOTHING_WAITS
     if uncounted and #uncounted > 0 then
       waits = WRITTEN .. cmsgpack.pack(waiting or {}) .. cmsgpack.pack(uncounted)
@@ -39,7 +39,7 @@ do
       waits = WRITTEN .. cmsgpack.pack(waiting) .. NOTHING
     end
     -- In one expression: a text that is put together in two steps is copied twice.
-    local value = facts_text .. head_of(seen) .. seen .. waits .. head_of(told) .. told
+    local value = facts_text .. head_of(seen) .. seen .. waits .. head_of(story_text) .. story_text
     local size = unsaved_size
     unsaved[size + 1], unsaved[size + 2], unsaved[size + 3] = key, value, text_of(ttl)
     unsaved_size = size + 3

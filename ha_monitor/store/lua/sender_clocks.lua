@@ -14,7 +14,7 @@
 local sender_clocks = {}
 
 do
-  local MOST_KEPT, MOST_HOSTS = 64, 100
+  local MAX_KEPT, MAX_HOSTS = 64, 100
   local STEPS = { [SENT] = true, [RECEIVED] = true, [STARTED] = true, [RETRIED] = true, [REQUEUED] = true }
   -- The range in µs in which an event that is merged now may have been sent; nil until it is needed.
   local earliest, latest
@@ -57,7 +57,7 @@ do
     if not any_known() then return nil end
     if hosts == nil then
       hosts = {}
-      local known = (attempt('HLEN', keys.skewed) or math.huge) <= MOST_HOSTS and attempt('HKEYS', keys.skewed) or {}
+      local known = (attempt('HLEN', keys.skewed) or math.huge) <= MAX_HOSTS and attempt('HKEYS', keys.skewed) or {}
       for _, worker in ipairs(known) do
         local host = host_of(worker)
         local skew = host and skew_of_worker(worker)
@@ -98,7 +98,7 @@ do
       end
     end
     table.insert(kept, place, { at, skew })
-    if #kept > MOST_KEPT then table.remove(kept, 1) end
+    if #kept > MAX_KEPT then table.remove(kept, 1) end
   end
 
   -- Notes what a new event shows about its clock. To be called for each event outside the range of `begin`, and for

@@ -23,10 +23,10 @@ local statistics = {}
 
 do
   local KEPT, FOLDED_AFTER = 72, 3 -- hours
-  local MOST_FOLDED = 10 -- hours that one call folds
-  local MOST_WAITING_RUNS = 16
+  local MAX_FOLDED = 10 -- hours that one call folds
+  local MAX_WAITING_RUNS = 16
   local RUN_TIME, WAIT = 20, 128
-  local SHORTEST, LAST_BUCKET, LOW_STEP, MIDDLE_STEP, HIGH_STEP = unpack(HISTOGRAM)
+  local MIN_DURATION, LAST_BUCKET, LOW_STEP, MIDDLE_STEP, HIGH_STEP = unpack(HISTOGRAM)
   local MINUTE = 60000000 -- µs
   local cells = {} -- name -> minute since the epoch -> {key -> how much to add}
   local last_name, last_from, last_to, last_cell -- the latest cell and its minute, since the next is often the same
@@ -53,8 +53,8 @@ do
 
   -- The bucket of a duration in µs; see events/histogram.py.
   local function bucket_of(duration)
-    if duration < SHORTEST then return 0 end
-    local part, octave = frexp(duration / SHORTEST)
+    if duration < MIN_DURATION then return 0 end
+    local part, octave = frexp(duration / MIN_DURATION)
     local bucket = 4 * octave - 3
     if part >= MIDDLE_STEP then
       bucket = bucket + (part < HIGH_STEP and 2 or 3)
@@ -95,7 +95,7 @@ do
       local bucket = code == SUCCEEDED and fact[7] or nil
       if name then
         add_run(name, code, fact[3], bucket)
-      elseif #(facts.sw or {}) < MOST_WAITING_RUNS then
+      elseif #(facts.sw or {}) < MAX_WAITING_RUNS then
         facts.sw = facts.sw or {}
         table.insert(facts.sw, { code, fact[3], bucket })
       end
@@ -118,7 +118,7 @@ do
   local function add_to(cell, more)
     for key, by in pairs(more) do
       local sum = (cell[key] or 0) + by
-      if not (sum > -MOST_COUNT and sum < MOST_COUNT) then sum = by end
+      if not (sum > -MAX_COUNT and sum < MAX_COUNT) then sum = by end
       cell[key] = sum ~= 0 and sum or nil
     end
     return cell
@@ -138,7 +138,7 @@ do
   -- Folds the minutes of a past hour into tens.
   local function fold(name, hour)
     local key = by_minute.key_of(families.statistics, name, hour)
-    if folded >= MOST_FOLDED or (attempt('HLEN', key) or 0) <= 6 then return end
+    if folded >= MAX_FOLDED or (attempt('HLEN', key) or 0) <= 6 then return end
     folded = folded + 1
     local tens, old, new = {}, {}, {}
     local fields = attempt('HGETALL', key) or {}

@@ -4,7 +4,7 @@
 --       `worker` is a number made from the nodename.
 --   cl  what closed a run: {time, worker, code} for each end, retry and requeue, in the order of time
 --
--- Each list keeps the MOST_STEPS latest steps; when it is full, the worker with the most steps loses its earliest,
+-- Each list keeps the MAX_STEPS latest steps; when it is full, the worker with the most steps loses its earliest,
 -- since the clocks of different workers cannot be compared.
 --
 -- @include generated/catalogue
@@ -12,7 +12,7 @@
 local steps = {}
 
 do
-  local MOST_STEPS = 32
+  local MAX_STEPS = 32
   local NONE = {}
   local ENDS = EVENTS.ends
   local ENDS_A_RUN = { [SUCCEEDED] = true, [FAILED] = true }
@@ -57,7 +57,7 @@ do
     local index = #list
     while index > 0 and is_behind(list[index], step) do index = index - 1 end
     table.insert(list, index + 1, step)
-    if #list > MOST_STEPS then shorten(list) end
+    if #list > MAX_STEPS then shorten(list) end
   end
 
   -- Changes the time of a closing.

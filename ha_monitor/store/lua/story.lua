@@ -62,7 +62,7 @@ do
 
   -- Adds an event if it is new; returns whether it is. at: its time in µs.
   function story.add(id, at, code)
-    if not (at >= 0 and at <= MOST_TIME and at % 1 == 0) then at = whole(at, MOST_TIME) end
+    if not (at >= 0 and at <= MAX_TIME and at % 1 == 0) then at = whole(at, MAX_TIME) end
     local moment = at % 1000000 * 16 + code
     if count + size >= MAX_IDS then
       story.whole()

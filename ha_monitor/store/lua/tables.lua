@@ -6,7 +6,7 @@
 -- @include stored trouble
 -- @keys refusals
 
-local MOST = {
+local MAX_ENTRIES = {
   workers = 10000, -- nodenames, each with a record of some hundred bytes
   processes = 20000, -- a worker that restarts is another process
   producers = 10000, -- names of tasks
@@ -54,7 +54,7 @@ end
 
 -- Sets a field of a hash with a limit; refuses a new field if there are too many.
 local function set_field(name, key, field, value)
-  if attempt('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MOST[name] then
+  if attempt('HSET', key, field, value) == 1 and redis.call('HLEN', key) > MAX_ENTRIES[name] then
     redis.call('HDEL', key, field)
     refuse_entry(name)
   end

@@ -7,8 +7,8 @@ local takeovers = {}
 
 do
   local function read(report)
-    local good, told = pcall(cjson.decode, report)
-    return good and type(told) == 'table' and told or {}
+    local good, decoded = pcall(cjson.decode, report)
+    return good and type(decoded) == 'table' and decoded or {}
   end
 
   -- When an outbox was last taken over, in ms since the epoch; nil if no takeover is known.
@@ -21,8 +21,8 @@ do
   -- The report of the takeover in which an instance lost its outbox; nil if there is none.
   function takeovers.of(token)
     for _, report in ipairs(unless_foreign('LRANGE', keys.takeovers, 0, -1) or {}) do
-      local told = read(report)
-      if told.token == token then return told end
+      local decoded = read(report)
+      if decoded.token == token then return decoded end
     end
     return nil
   end

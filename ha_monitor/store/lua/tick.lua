@@ -6,7 +6,7 @@
 -- @include record rollback runs saving stored trouble work
 -- @keys leases instance waiting retries takeovers rejected leader requeued counting label_sets
 -- @families task instance outbox
--- @options token lease held name_wait failure_ttl
+-- @options token lease requeue_delay name_wait failure_ttl
 -- @option stats  the caller's counters as JSON
 -- @option rejected  samples of messages that could not be handled, as JSON
 -- @option may_take_over  whether the caller may take over the outboxes of others
@@ -25,8 +25,8 @@
 -- added, …}} or the error LEASELOST.
 
 local KEPT = 100
-local MOST_BYTES = 2 ^ 20 -- of items, before the last record is added
-local MOST_OUTBOXES, A_PIECE = 100, 10 -- outboxes that are taken over; entries that are read at once
+local MAX_BYTES = 2 ^ 20 -- of items, before the last record is added
+local MAX_OUTBOXES, A_PIECE = 100, 10 -- outboxes that are taken over; entries that are read at once
 local taken = {}
 
 -- Renews the caller's lease, and publishes what it reports about itself.
@@ -45,7 +45,7 @@ local function renew()
   end
   if options.requeued then
     -- The broker may not have noticed yet that a link broke.
-    redis.call('SET', keys.requeued, now + options.held, 'EX', 3600)
+    redis.call('SET', keys.requeued, now + options.requeue_delay, 'EX', 3600)
   end
   for _, sample in ipairs(options.rejected) do
     attempt('LPUSH', keys.rejected, sample)
@@ -73,17 +73,17 @@ end
 -- for ever. An instance that receives nothing must not decide that the wait is over: what was requeued may still be
 -- with the broker, and all instances without a link to it have merged what they had. Nor is it over while, after the
 -- store went back, an instance may not have returned and merged again what the store lost.
-local LONGEST_WAIT = 120000
+local MAX_WAIT = 120000
 local waited_enough -- what has waited since this time or longer has waited long enough, in ms
 
 local function find_waited_enough()
   waited_enough = now - options.name_wait
   local earliest = redis.call('ZRANGE', keys.waiting, 0, 0, 'WITHSCORES')[2]
   if options.name_wait > 0 and earliest and tonumber(earliest) <= now then
-    local is_given = options.eligible or options.held == 0
-    local are_back = not rollback.is_recent(math.max(options.held, options.lease))
+    local is_given = options.eligible or options.requeue_delay == 0
+    local are_back = not rollback.is_recent(math.max(options.requeue_delay, options.lease))
     local merged = (is_given and are_back and merged_by_all() or 0) - MERGE_GRACE
-    waited_enough = math.max(now - LONGEST_WAIT, math.min(waited_enough, merged))
+    waited_enough = math.max(now - MAX_WAIT, math.min(waited_enough, merged))
   end
 end
 
@@ -97,7 +97,7 @@ local bytes = 0
 -- Whether one more entry fits into this call. Reading does not count: otherwise waiting announcements, none of which is
 -- ready yet, could prevent a takeover.
 local function has_room()
-  return #items < options.most and bytes < MOST_BYTES and not writes_enough()
+  return #items < options.most and bytes < MAX_BYTES and not writes_enough()
 end
 
 local function take(entry)
@@ -124,7 +124,7 @@ end
 
 local function take_waiting_of(uuid)
   local key = families.task .. uuid
-  local facts, seen, waiting, uncounted, told = load_record(key)
+  local facts, seen, waiting, uncounted, story_text = load_record(key)
   if not waiting and not uncounted and not facts.gw then
     waited[#waited + 1] = uuid
     return
@@ -150,7 +150,7 @@ local function take_waiting_of(uuid)
     put_off[#put_off + 1] = string.format('%.0f', since + options.name_wait)
     put_off[#put_off + 1] = uuid
   end
-  save_record(key, facts_text, seen, waiting, uncounted, told, math.max(redis.call('TTL', key), 1))
+  save_record(key, facts_text, seen, waiting, uncounted, story_text, math.max(redis.call('TTL', key), 1))
 end
 
 -- Takes the announcements whose wait is over.
@@ -178,7 +178,7 @@ local left_behind = {} -- {token, entries taken, whether that is all}
 
 -- Takes entries from the outboxes of instances whose leases expired.
 local function take_over()
-  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MOST_OUTBOXES)) do
+  for _, token in ipairs(redis.call('ZRANGEBYSCORE', keys.leases, '-inf', now, 'LIMIT', 0, MAX_OUTBOXES)) do
     if not has_room() then break end
     local outbox = families.outbox .. token
     local left = unless_foreign('LLEN', outbox)
@@ -238,7 +238,7 @@ local function write_rest(call)
   if counting then write_counts() end
 end
 
-local MOST_LABEL_SETS = 500
+local MAX_LABEL_SETS = 500
 
 -- Records that the caller counts, and returns label sets that it does not know.
 local function look_at_label_sets()
@@ -250,7 +250,7 @@ local function look_at_label_sets()
   attempt('ZREMRANGEBYSCORE', keys.label_sets, '-inf', 0)
   attempt('ZREMRANGEBYSCORE', keys.label_sets, string.format('(%.0f', now + LATEST), '+inf')
   local after = '(' .. string.format('%.0f', options.label_sets_after)
-  local range = { after, '+inf', 'WITHSCORES', 'LIMIT', 0, MOST_LABEL_SETS }
+  local range = { after, '+inf', 'WITHSCORES', 'LIMIT', 0, MAX_LABEL_SETS }
   local found = attempt('ZRANGEBYSCORE', keys.label_sets, unpack(range)) or {}
   table.insert(found, 1, attempt('ZCARD', keys.label_sets) or 0)
   return found

@@ -3,16 +3,16 @@
 -- @include clock numbers stored trouble
 -- @keys leases tokens
 
-local MOST_TOKEN = 2 ^ 52 -- leaves room for later tokens, each a number that Lua holds exactly
+local MAX_TOKEN = 2 ^ 52 -- leaves room for later tokens, each a number that Lua holds exactly
 
 -- A new token, as text: higher than all before. It is a time, so that it is new even if Redis lost its data: an
 -- instance that had the token 1 before must not take itself for the one that has it now.
 local function new_token()
-  local last = stored_number(keys.tokens, unless_foreign('GET', keys.tokens), MOST_TOKEN)
+  local last = stored_number(keys.tokens, unless_foreign('GET', keys.tokens), MAX_TOKEN)
   if last == nil then
     last = 0
     for _, token in ipairs(redis.call('ZRANGE', keys.leases, 0, -1)) do
-      last = math.max(last, number_in(token, MOST_TOKEN) or 0)
+      last = math.max(last, number_in(token, MAX_TOKEN) or 0)
     end
   end
   local token = string.format('%.0f', math.max(last + 1, now))

@@ -2,7 +2,7 @@
 --
 -- @include clock lease outbox
 -- @keys leases instance outbox requeued
--- @options token held
+-- @options token requeue_delay
 --
 -- Returns how many entries are left to others.
 
@@ -13,7 +13,7 @@ return holding_lease(function()
   -- instances whose link broke may be requeued later.
   local before = redis.pcall('GET', keys.requeued)
   local later = type(before) == 'string' and tonumber(before) or 0
-  if later < now + 1000 or later > now + options.held then
+  if later < now + 1000 or later > now + options.requeue_delay then
     redis.call('SET', keys.requeued, now + 1000, 'EX', 3600)
   end
   local left = redis.call('LLEN', keys.outbox)

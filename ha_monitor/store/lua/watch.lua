@@ -32,11 +32,11 @@
 
 -- How many workers have a line of their own in a minute: those that were never confirmed, and the others. The rest
 -- share a line when all workers were looked at.
-local MOST_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
+local MAX_ANNOUNCED, ANNOUNCED_FOR = { unconfirmed = 20, confirmed = 1000 }, 60
 local TOGETHER = 'all workers fell silent together, and the broker delivers to this instance: look at their host, and '
   .. 'at the network between them, the broker and its nodes (rabbitmq-diagnostics cluster_status)'
-local MOST_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
-local MOST_ACTIVE = 1000000 -- tasks that a worker runs: a larger number is not a number of tasks
+local MAX_IN_A_LINE, OVERFLOW_KEPT_FOR = 20, 600 -- names; s
+local MAX_ACTIVE = 1000000 -- tasks that a worker runs: a larger number is not a number of tasks
 local TABLES = { 'workers', 'processes', 'heartbeats', 'starts', 'producers', 'baselines', 'names', 'queues', 'open',
   'waits' }
 local SCANNED, TIDIED = 100, 100
@@ -59,11 +59,11 @@ local announced, overflow, overflow_changed = {}, {}, false
 -- Reads what earlier calls announced, and what they left for a common line.
 local function read_announced()
   local counts = redis.call('HMGET', keys.announced_workers, 'unconfirmed', 'confirmed')
-  announced.unconfirmed = stored_number(keys.announced_workers, counts[1], MOST.workers) or 0
-  announced.confirmed = stored_number(keys.announced_workers, counts[2], MOST.workers) or 0
+  announced.unconfirmed = stored_number(keys.announced_workers, counts[1], MAX_ENTRIES.workers) or 0
+  announced.confirmed = stored_number(keys.announced_workers, counts[2], MAX_ENTRIES.workers) or 0
   for kind, group in pairs(load_packed(keys.overflow_workers) or {}) do
     local count, names = unpack(type(group) == 'table' and group or {})
-    local is_group = type(count) == 'number' and number_within(count, MOST.workers) and type(names) == 'table'
+    local is_group = type(count) == 'number' and number_within(count, MAX_ENTRIES.workers) and type(names) == 'table'
       and type(names[1]) == 'string'
     if is_group and SEVERAL[kind] then overflow[kind] = group end
   end
@@ -73,7 +73,7 @@ end
 local function tell(kind, name, unconfirmed, since, silent)
   local who = unconfirmed and 'unconfirmed' or 'confirmed'
   local is_one_of_all = options.together and kind == 'worker-lost'
-  if announced[who] < MOST_ANNOUNCED[who] and not is_one_of_all then
+  if announced[who] < MAX_ANNOUNCED[who] and not is_one_of_all then
     announced[who] = announced[who] + 1
     emit(kind, name, since, { silent = math.max(0, silent) / 1000 })
     return
@@ -81,7 +81,7 @@ local function tell(kind, name, unconfirmed, since, silent)
   local group = overflow[kind] or { 0, {} }
   overflow[kind], overflow_changed = group, true
   group[1] = group[1] + 1
-  if group[1] <= MOST_IN_A_LINE then group[2][group[1]] = name end
+  if group[1] <= MAX_IN_A_LINE then group[2][group[1]] = name end
 end
 
 local function announce_overflow()
@@ -125,7 +125,7 @@ local function look_at_clock(name, record, heard)
     if math.abs(skew - known) < NOTED then return known end
     skewed[#skewed + 1] = { name, exact(skew) }
     return skew
-  elseif math.abs(skew) >= WRONG_CLOCK and announced.confirmed < MOST_ANNOUNCED.confirmed then
+  elseif math.abs(skew) >= WRONG_CLOCK and announced.confirmed < MAX_ANNOUNCED.confirmed then
     announced.confirmed = announced.confirmed + 1
     skewed[#skewed + 1] = { name, exact(skew) }
     emit('worker-clock-skew', name, exact(heard), { skew = -math.floor(skew) / 1000 })
@@ -188,7 +188,7 @@ local function look_at(name, heard)
   if state == OFFLINE then
     running = 0
   elseif state ~= LOST and record.b then
-    running = number_within(record.b[3].active, MOST_ACTIVE) or -1
+    running = number_within(record.b[3].active, MAX_ACTIVE) or -1
   end
   local is_silent, ahead = 0, 0
   if state == ONLINE or state == LATE then
@@ -236,7 +236,7 @@ end
 -- If too many names have baselines, each loses half of its runs, and a name that is left with too few loses its
 -- baseline.
 local function tidy_baselines()
-  if redis.call('HLEN', keys.baselines) < MOST.baselines then return '0' end
+  if redis.call('HLEN', keys.baselines) < MAX_ENTRIES.baselines then return '0' end
   local names, following = scan('HSCAN', keys.baselines, places[4], TIDIED)
   for index = 1, #names, 2 do
     local runs, mean = read_baseline(names[index + 1])
@@ -292,7 +292,7 @@ end
 
 local function note_queues()
   for _, queue in ipairs(options.queues) do
-    if redis.call('ZADD', keys.queues, now, queue) == 1 and redis.call('ZCARD', keys.queues) > MOST.queues then
+    if redis.call('ZADD', keys.queues, now, queue) == 1 and redis.call('ZCARD', keys.queues) > MAX_ENTRIES.queues then
       redis.call('ZREM', keys.queues, queue)
       refuse_entry('queues')
     end
@@ -332,7 +332,7 @@ local function sizes()
   for _, name in ipairs(TABLES) do
     local size = size_of[name] and redis.call(unpack(size_of[name])) or -1
     local refused_before = stored_number(keys.refusals, redis.call('HGET', keys.refusals, name)) or 0
-    found[#found + 1] = { name, size, MOST[name], refused_before }
+    found[#found + 1] = { name, size, MAX_ENTRIES[name], refused_before }
   end
   return found
 end

@@ -15,7 +15,7 @@ do
   local KEPT, TEN = 3600000000, 10 -- µs; minutes
   local LIVES_FOR = 5400 -- s
   local MINUTE, FORMAT, SIZE = 60000000, '>I4I4', 8
-  local MOST_RUNS = 2 ^ 32 - 1
+  local MAX_RUNS = 2 ^ 32 - 1
   local NONE = string.rep('\0', TEN * SIZE)
   local floor = math.floor
   local latest = now * 1000
@@ -60,7 +60,7 @@ do
     for minute, more in pairs(minutes) do
       local place = minute * SIZE
       local ended, failed = struct.unpack(FORMAT, text, place + 1)
-      local cell = struct.pack(FORMAT, math.min(ended + more[1], MOST_RUNS), math.min(failed + more[2], MOST_RUNS))
+      local cell = struct.pack(FORMAT, math.min(ended + more[1], MAX_RUNS), math.min(failed + more[2], MAX_RUNS))
       text = string.sub(text, 1, place) .. cell .. string.sub(text, place + SIZE + 1)
     end
     return text
@@ -85,7 +85,7 @@ do
       for index = first, last do
         local name, text = names[index], before[index - first + 1]
         if not text then
-          room = (room or MOST.workers - (attempt('HLEN', key) or 0)) - 1
+          room = (room or MAX_ENTRIES.workers - (attempt('HLEN', key) or 0)) - 1
         end
         if text or room >= 0 then
           after[#after + 1] = name

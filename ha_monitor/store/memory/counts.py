@@ -25,12 +25,12 @@ class MemoryCounts:
         self.stored = Counts()
         """The counts that a test has set."""
 
-    def read(self, _between: Callable[[], None] = nothing) -> Counts:
+    def read(self, _keep_alive: Callable[[], None] = nothing) -> Counts:
         self._calls.call("counts", lambda: None)
         self.outdated = False
         return self.stored
 
-    def read_of(self, _name: str, _between: Callable[[], None] = nothing) -> Counts:
+    def read_of(self, _name: str, _keep_alive: Callable[[], None] = nothing) -> Counts:
         return Counts()
 
     def take_changes(self) -> list[bytes]:
@@ -39,10 +39,10 @@ class MemoryCounts:
     def make_room(self, room: int, reserve: int) -> None:
         pass
 
-    def tell(self, label_sets: Sequence[bytes]) -> None:
+    def publish(self, label_sets: Sequence[bytes]) -> None:
         pass
 
-    def restore(self, counts: Mapping[bytes, int], _between: Callable[[], None] = nothing) -> None:
+    def restore(self, counts: Mapping[bytes, int], _keep_alive: Callable[[], None] = nothing) -> None:
         pass
 
     def move(
@@ -50,7 +50,7 @@ class MemoryCounts:
         _moves: Sequence[tuple[bytes, bytes]],
         _forgotten: Sequence[bytes] = (),
         _gone: tuple[str, float] | None = None,
-        _between: Callable[[], None] = nothing,
+        _keep_alive: Callable[[], None] = nothing,
     ) -> bool:
         return True
 

@@ -163,10 +163,10 @@ class MemoryDuties:
 class MemoryOpenTasks:
     """See `api.OpenTasks`."""
 
-    def __init__(self, store: MemoryStore, settings: StuckSettings, absent: float = 0.0) -> None:
-        """:param absent: see `RedisOpenTasks`."""
+    def __init__(self, store: MemoryStore, settings: StuckSettings, max_absence: float = 0.0) -> None:
+        """:param max_absence: see `RedisOpenTasks`."""
         self._store = store
-        self._absent = absent
+        self._max_absence = max_absence
         self._server = store.server
         self._limits = {
             "sent": settings.sent_after,
@@ -203,7 +203,7 @@ class MemoryOpenTasks:
         return self._store.own_call("confirm", confirmed)
 
     def _is_absent(self) -> bool:
-        return 0 <= self._server.clock.time() - self._server.taken_over_at < self._absent
+        return 0 <= self._server.clock.time() - self._server.taken_over_at < self._max_absence
 
     def _candidate(self, task_id: str, now: float) -> Candidate | None:
         stay = self._server.tasks[task_id].phase()

@@ -7,7 +7,7 @@ from collections import Counter
 from msgspec.structs import replace
 
 from ha_monitor.events.catalogue import Code
-from ha_monitor.store.error_groups import HOURS, MOST_TASKS, ErrorGroup, GroupFacts, group_from
+from ha_monitor.store.error_groups import HOURS, MAX_TASKS, ErrorGroup, GroupFacts, group_from
 from ha_monitor.store.memory.server import MemoryServer
 
 HOUR = 3_600_000_000
@@ -42,7 +42,7 @@ def group_in(server: MemoryServer, group_id: str) -> ErrorGroup | None:
         failures=len(failures),
         retries=len(errors) - len(failures),
         hours={hour: count for hour, count in hours.items() if hour > last // HOUR - HOURS},
-        tasks=sorted(tasks.items(), key=lambda task: (task[1], task[0]), reverse=True)[:MOST_TASKS],
+        tasks=sorted(tasks.items(), key=lambda task: (task[1], task[0]), reverse=True)[:MAX_TASKS],
         message=newest.message,
         resolved=group.resolved,
         ignored=group.ignored,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ha_monitor.store.deliveries import read_told, with_told
-from ha_monitor.store.incidents import MOST_MARKS, MOST_SILENCES, Incident, Mark, Silence, with_silences, worst_first
+from ha_monitor.store.deliveries import read_notified, with_notified
+from ha_monitor.store.incidents import MAX_MARKS, MAX_SILENCES, Incident, Mark, Silence, with_silences, worst_first
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.memory.schedules import MemorySchedules
 from ha_monitor.store.memory.server import MemoryServer
@@ -19,8 +19,8 @@ class MemoryIncidents:
         self._server = server
 
     def incidents(self) -> list[Incident]:
-        told = with_told(self.kept(), read_told(self._server.messages.told))
-        return worst_first(with_silences(told, self.silences(), self._server.clock.time()))
+        known = with_notified(self.kept(), read_notified(self._server.messages.notified))
+        return worst_first(with_silences(known, self.silences(), self._server.clock.time()))
 
     def kept(self) -> list[Incident]:
         """See `RedisIncidents.kept`."""
@@ -33,7 +33,7 @@ class MemoryIncidents:
 
     def silence(self, silence: Silence) -> bool:
         lasting = {one.id: one for one in self.silences() if one.id != silence.id}
-        if len(lasting) >= MOST_SILENCES:
+        if len(lasting) >= MAX_SILENCES:
             return False
         self._server.silences = lasting | {silence.id: silence}
         return True
@@ -46,7 +46,7 @@ class MemoryIncidents:
 
     def mark(self, mark: Mark) -> None:
         self._server.marks.insert(0, mark)
-        del self._server.marks[MOST_MARKS:]
+        del self._server.marks[MAX_MARKS:]
 
 
 class MemoryReader:

@@ -15,7 +15,7 @@ from ha_monitor.store.memory import errors
 from ha_monitor.store.memory.server import MemoryServer
 from ha_monitor.store.memory.worker_runs import abandoned_by, lost_runs_of, runs_of
 from ha_monitor.store.name_statistics import WAIT, NameStatistic, statistic_from
-from ha_monitor.store.queries import MOST_CHILDREN, MOST_NEWEST, Ended, Gap, KeptTask, OpenPage
+from ha_monitor.store.queries import MAX_CHILDREN, MAX_NEWEST, Ended, Gap, KeptTask, OpenPage
 from ha_monitor.store.queue_flow import KEPT as KEPT_FLOW
 from ha_monitor.store.queue_flow import Cell, KnownQueue, QueueFlow, QueueWait, flow_from
 from ha_monitor.store.worker_runs import Abandoned, LostRun, WorkerRuns
@@ -52,7 +52,7 @@ class MemoryQueries:
         known = [(task.named, task_id, task.facts.name) for task_id, task in self._server.tasks.items() if task.named]
         known.sort(reverse=True)
         rings = ([task_id for _, task_id, name in known if name == wanted] for wanted in names)
-        return [ring[offset : min(offset + count, MOST_NEWEST)] for ring in rings]
+        return [ring[offset : min(offset + count, MAX_NEWEST)] for ring in rings]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         self._server.trouble("before ended_badly")
@@ -105,9 +105,9 @@ class MemoryQueries:
 
     def known_queues(self) -> list[KnownQueue]:
         self._server.trouble("before known_queues")
-        told = {queue for task in self._server.tasks.values() for queue, *_ in task.moves()}
-        names = sorted({*told, *self._server.queues})
-        return [KnownQueue(name, name in told, self._server.queues.get(name)) for name in names]
+        with_producers = {queue for task in self._server.tasks.values() for queue, *_ in task.moves()}
+        names = sorted({*with_producers, *self._server.queues})
+        return [KnownQueue(name, name in with_producers, self._server.queues.get(name)) for name in names]
 
     def queue_waits(self, queues: Sequence[str]) -> list[QueueWait]:
         self._server.trouble("before queue_waits")
@@ -141,7 +141,7 @@ class MemoryQueries:
     def children(self, root_id: str, count: int) -> list[str]:
         self._server.trouble("before children")
         found = [(task.named, one) for one, task in self._server.tasks.items() if task.is_below(root_id)]
-        return [task_id for _, task_id in sorted(found, reverse=True)[: min(count, MOST_CHILDREN)]]
+        return [task_id for _, task_id in sorted(found, reverse=True)[: min(count, MAX_CHILDREN)]]
 
     def gaps(self, since: float, until: float) -> list[Gap]:
         self._server.trouble("before gaps")

@@ -12,19 +12,19 @@ from ha_monitor.store.memory.store import MemoryStore
 
 
 def memory_record(
-    server: MemoryServer, config: Config, clock: Clock | None = None, *, absent: float = 0.0
+    server: MemoryServer, config: Config, clock: Clock | None = None, *, max_absence: float = 0.0
 ) -> SharedRecord:
     """The access of one instance, not connected yet.
 
     :param clock: of the instance's host; None for the server's.
-    :param absent: see `RedisOpenTasks`.
+    :param max_absence: see `RedisOpenTasks`.
     """
-    return record_of(MemoryStore(server, config.store, clock), config, absent=absent)
+    return record_of(MemoryStore(server, config.store, clock), config, max_absence=max_absence)
 
 
-def record_of(store: MemoryStore, config: Config, *, absent: float = 0.0) -> SharedRecord:
+def record_of(store: MemoryStore, config: Config, *, max_absence: float = 0.0) -> SharedRecord:
     """The same with a given store, which may be of a subclass."""
-    open_tasks = MemoryOpenTasks(store, config.stuck, absent)
+    open_tasks = MemoryOpenTasks(store, config.stuck, max_absence)
     return SharedRecord(
         store,
         MemoryDuties(store),

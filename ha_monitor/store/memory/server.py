@@ -26,7 +26,7 @@ from ha_monitor.store.worker_runs import LostRun
 
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
-LEAST_STEP = 1.0
+MIN_STEP = 1.0
 """Seconds by which the clock must be put back for its deadlines to be checked."""
 
 
@@ -44,7 +44,7 @@ class MemoryInstance(Struct):
     stats: dict[str, Any] = field(default_factory=dict)
     merged_until: float = 0.0
     outbox: list[Entry] = field(default_factory=list)
-    behind: int = 0
+    next_sequence: int = 0
     """Sequence number of the next item."""
     seen: float = 0.0
     before: int = 0
@@ -56,18 +56,18 @@ class MemoryInstance(Struct):
 
     def push(self, entries: Sequence[Entry], *, recovered: int = 0) -> list[OutboxItem]:
         """Append entries. :param recovered: how many of the last ones come from another outbox."""
-        first = self.behind
+        first = self.next_sequence
         self.outbox += entries
-        self.behind += len(entries)
+        self.next_sequence += len(entries)
         own = len(entries) - recovered
         if recovered:
-            self.recovered_until = self.behind
+            self.recovered_until = self.next_sequence
         return [OutboxItem(first + number, entry, number >= own) for number, entry in enumerate(entries)]
 
     def trim(self, announced: int) -> None:
         """Delete the items below a sequence number."""
-        self.behind = max(self.behind, announced)
-        del self.outbox[: max(0, announced - (self.behind - len(self.outbox)))]
+        self.next_sequence = max(self.next_sequence, announced)
+        del self.outbox[: max(0, announced - (self.next_sequence - len(self.outbox)))]
 
 
 class GroupedErrors(Struct):
@@ -82,10 +82,10 @@ class GroupedErrors(Struct):
 
 
 class KeptMessages(Struct):
-    """Messages to the channels, in the form that `deliveries.book_of` reads."""
+    """Messages to the channels, in the form that `deliveries.delivery_state` reads."""
 
     claims: dict[bytes, bytes] = field(default_factory=dict)
-    told: dict[bytes, bytes] = field(default_factory=dict)
+    notified: dict[bytes, bytes] = field(default_factory=dict)
     taken: dict[bytes, bytes] = field(default_factory=dict)
 
 
@@ -169,7 +169,7 @@ class MemoryServer:
         """When it was found, and whether its worker is known to have been lost."""
         self.begun: dict[str, int] = {}
         self.set_aside: list[bytes] = []
-        self.held = 0.0
+        self.requeue_delay = 0.0
         """Seconds for which the broker may keep the messages of an instance that vanished."""
         self.requeued_at = float("-inf")
         """Until when messages of an instance whose link broke may be redelivered."""
@@ -273,7 +273,7 @@ class MemoryServer:
         """
         now, before = self.clock.time(), self.ticked_at
         self.ticked_at = now
-        if before - now < LEAST_STEP:
+        if before - now < MIN_STEP:
             return 0.0
         for one in self.instances.values():
             one.lease_until = min(one.lease_until, now + one.lease)
@@ -281,7 +281,7 @@ class MemoryServer:
         for task in self.tasks.values():
             task.put_clock_back(now, longest_wait)
         self.retries = [(min(at, now), entry) for at, entry in self.retries]
-        self.requeued_at = min(self.requeued_at, now + self.held)
+        self.requeued_at = min(self.requeued_at, now + self.requeue_delay)
         self.workers = {name: (min(heard, now), said) for name, (heard, said) in self.workers.items()}
         return before - now
 
@@ -294,4 +294,4 @@ class MemoryServer:
         merged = [one.merged_until if one.merged_until <= now else 0.0 for one in self.instances.values()]
         least = min(merged, default=now)
         taken = self.taken_over_at if self.taken_over_at <= now else float("-inf")
-        return least if least >= max(self.requeued_at, taken + self.held) + MERGE_GRACE else 0.0
+        return least if least >= max(self.requeued_at, taken + self.requeue_delay) + MERGE_GRACE else 0.0

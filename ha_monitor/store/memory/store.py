@@ -25,7 +25,7 @@ from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreIn
 Reply = TypeVar("Reply")
 
 _read_stats = msgspec.json.Decoder().decode
-LONGEST_WAIT, LOOK_AGAIN = 120.0, 1.0
+MAX_WAIT, LOOK_AGAIN = 120.0, 1.0
 """Seconds; as in tick.lua."""
 
 
@@ -44,7 +44,7 @@ class MemoryStore:
         self._recent: RecentWork[Batch] = RecentWork(self._clock)
         self._connected = False
         self.counts = MemoryCounts(self)
-        self._under_way: deque[Sent] = deque()
+        self._in_flight: deque[Sent] = deque()
 
     @property
     def token(self) -> int:
@@ -64,7 +64,7 @@ class MemoryStore:
 
     def dial(self) -> Dialed[None]:
         def use() -> None:
-            self._under_way.clear()
+            self._in_flight.clear()
             self._connected = self.counts.outdated = True
             self._lease.replied()
 
@@ -83,13 +83,13 @@ class MemoryStore:
 
     def register(self, who: dict[str, Any]) -> None:
         def entered() -> int:
-            server, known, told = self.server, self._rollbacks.known, None
+            server, known, report = self.server, self._rollbacks.known, None
             taken_over = server.taken_over.get(self.token)
             if server.last_token < self.token:
-                told = server.note_rollback(known, max(0.0, server.ticked_at), 0)
+                report = server.note_rollback(known, max(0.0, server.ticked_at), 0)
             elif taken_over and taken_over.calls < self._rollbacks.calls:
-                told = server.note_rollback(known, taken_over.seen, self._rollbacks.calls - taken_over.calls)
-            self._rollbacks.registered(_reply(max(server.went_back_at, known), told))
+                report = server.note_rollback(known, taken_over.seen, self._rollbacks.calls - taken_over.calls)
+            self._rollbacks.registered(_reply(max(server.went_back_at, known), report))
             seen = server.clock.time()
             return server.enter(MemoryInstance(who, self._next_lease(), self._lease.duration, seen=seen))
 
@@ -102,13 +102,15 @@ class MemoryStore:
         def moved(own: MemoryInstance) -> tuple[int, Recovered]:
             del self.server.instances[self.token]
             own.lease_until, own.before = self._next_lease(), self.token
-            first = own.behind - len(own.outbox)
+            first = own.next_sequence - len(own.outbox)
             items = [
                 OutboxItem(number, entry, number < own.recovered_until)
                 for number, entry in enumerate(own.outbox, first)
             ]
             call, taken = own.took
-            return self.server.enter(own), Recovered(items, own.behind, taken if call > self._rollbacks.calls else ())
+            return self.server.enter(own), Recovered(
+                items, own.next_sequence, taken if call > self._rollbacks.calls else ()
+            )
 
         asked = self._clock.monotonic()
         token, recovered = self.own_call("recover", moved)
@@ -127,7 +129,7 @@ class MemoryStore:
         except StoreUnavailable:
             self.close()
             raise
-        self._under_way.append(Sent(batch, self._progress.announced, self._rollbacks.calls))
+        self._in_flight.append(Sent(batch, self._progress.announced, self._rollbacks.calls))
         if self.server.merges_early():
             self._merge_all()
 
@@ -140,9 +142,9 @@ class MemoryStore:
         return False
 
     def receive_apply(self) -> Applied:
-        if not self._under_way:
+        if not self._in_flight:
             raise StoreUnavailable("no batch is in flight")
-        sent = self._under_way.popleft()
+        sent = self._in_flight.popleft()
         applied = self.call("apply", lambda: self._answer(sent))
         self._progress.confirm_upto(sent.announced)
         if not applied.is_refused:
@@ -169,7 +171,7 @@ class MemoryStore:
             if watermark_age is not None:
                 own.merged_until = looked - watermark_age
             if requeued:
-                server.requeued_at = now + server.held
+                server.requeued_at = now + server.requeue_delay
             server.rejected[:0] = rejected
             step = server.tick(self.settings.name_wait)
             leads, followed = self._elect(now, eligible=eligible)
@@ -199,7 +201,7 @@ class MemoryStore:
 
     def record_outcome(self, upto: int, retries: Sequence[tuple[int, bytes]], dead: Sequence[bytes], keep: int) -> None:
         def recorded(own: MemoryInstance) -> None:
-            if upto > own.behind - len(own.outbox):
+            if upto > own.next_sequence - len(own.outbox):
                 now = self.server.clock.time()
                 self.server.retries += [(now + delay / 1000, read_entry(entry)) for delay, entry in retries]
                 self.server.dead_letters[:0] = dead
@@ -216,7 +218,7 @@ class MemoryStore:
     def unregister(self) -> int:
         def left(own: MemoryInstance) -> int:
             server, soon = self.server, self.server.clock.time() + MERGE_GRACE
-            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.held:
+            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.requeue_delay:
                 server.requeued_at = soon
             own.lease_until = 0.0
             if not own.outbox:
@@ -279,15 +281,15 @@ class MemoryStore:
         if own is None:
             raise LeaseLost(WHY_LOST[self.server.why_lost(self.token)])
         own.trim(announced)
-        server, lost, told = self.server, calls - own.calls, None
+        server, lost, report = self.server, calls - own.calls, None
         if lost > 0:
-            told = server.note_rollback(self._rollbacks.known, own.seen, lost)
+            report = server.note_rollback(self._rollbacks.known, own.seen, lost)
         own.calls = max(own.calls, calls) + 1
         server.went_back_at = max(server.went_back_at, self._rollbacks.known)
-        return [own.calls, *_reply(server.went_back_at, told)], work(own)
+        return [own.calls, *_reply(server.went_back_at, report)], work(own)
 
     def _merge_all(self) -> None:
-        for sent in self._under_way:
+        for sent in self._in_flight:
             self._merge_sent(sent)
 
     def _merge_sent(self, sent: Sent) -> None:
@@ -316,9 +318,9 @@ class MemoryStore:
         return self._rollbacks.take()
 
     @property
-    def lacks_work(self) -> bool:
+    def needs_restore(self) -> bool:
         self._recent.store_went_back(self._rollbacks.known)
-        return self._recent.is_lost
+        return self._recent.must_repeat
 
     def restore(self) -> list[OutboxItem]:
         items: list[OutboxItem] = []
@@ -333,7 +335,7 @@ class MemoryStore:
         def note(ids: Sequence[str]) -> None:
             self.own_call("restore", lambda _: self.server.interrupted.update(ids))
 
-        self._recent.hand_over(note, merge)
+        self._recent.repeat_some(note, merge)
         return items
 
     def leads(self) -> bool:
@@ -370,9 +372,9 @@ class MemoryStore:
         wait = self.settings.name_wait
         if wait:
             server = self.server
-            are_back = not server.went_back_within(max(server.held, self._lease.duration))
-            merged = server.merged_by_all() - MERGE_GRACE if are_back and (receives or not server.held) else 0.0
-            enough = max(now - LONGEST_WAIT, min(now - wait, merged))
+            is_back = not server.went_back_within(max(server.requeue_delay, self._lease.duration))
+            merged = server.merged_by_all() - MERGE_GRACE if is_back and (receives or not server.requeue_delay) else 0.0
+            enough = max(now - MAX_WAIT, min(now - wait, merged))
         else:
             enough = now
         for task_id, task in self.server.tasks.items():
@@ -393,5 +395,5 @@ class MemoryStore:
         return left, taken
 
 
-def _reply(at: int, told: list[int] | None) -> list[int | list[int]]:
-    return [at] if told is None else [at, told]
+def _reply(at: int, report: list[int] | None) -> list[int | list[int]]:
+    return [at] if report is None else [at, report]

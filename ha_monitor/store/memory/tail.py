@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ha_monitor.store.memory.server import MemoryServer
-from ha_monitor.store.tail import WANTED_FOR, Counted, TailEvent, TailGap
+from ha_monitor.store.tail import WANTED_FOR, GapDetector, TailEvent, TailGap
 
 
 class MemoryTail:
@@ -11,7 +11,7 @@ class MemoryTail:
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
-        self._counted = Counted()
+        self._gap_detector = GapDetector()
         self._read = 0
 
     def begin(self) -> None:
@@ -35,7 +35,7 @@ class MemoryTail:
         new = self._server.tail[self._read :]
         self._read += len(new)
         left_out: list[TailEvent | TailGap] = [TailGap(until - WANTED_FOR, now, None)] if until <= now else []
-        entries = {id(one) for one in self._counted.unseen(event.entry for event in new)}
+        entries = {id(one) for one in self._gap_detector.unseen(event.entry for event in new)}
         return [*left_out, *(event for event in new if id(event.entry) in entries)]
 
     def _renew(self) -> None:

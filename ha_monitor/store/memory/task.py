@@ -21,11 +21,11 @@ from ha_monitor.store.results import Phase
 
 _DEFINITION = "nakrpe"
 _LAST = {Code.RECEIVED: ("rc", "rl"), Code.STARTED: ("sc", "sl"), Code.RETRIED: ("xc", "xl")}
-_MOST_BRIEF = 5
+_MAX_BRIEF = 5
 """Events of a task whose record may shrink, at most; as in briefs.lua."""
 _HARD_LIMIT = re.compile(r"TimeLimitExceeded\((\d++(?:\.\d++)?)")
 _IN_STEPS: dict[Code, Phase] = {Code.SENT: "sent", Code.RECEIVED: "received", Code.STARTED: "started"}
-_MOST_TRACEBACK, _MOST_RETRIES = 4096, 5
+_MAX_TRACEBACK, _MAX_RETRIES = 4096, 5
 """Bytes of the end of a traceback, and retries whose errors are kept; as in error_groups.lua."""
 by_time = itemgetter(0)
 read_event = msgspec.msgpack.Decoder(Event).decode
@@ -87,7 +87,7 @@ class MemoryTask:
         again = facts.retries or facts.retried_count or facts.requeued_count or facts.reconciled
         waits = self._waiting or self._errors or self._runs
         may = facts.finish == Code.SUCCEEDED and runs == 1 and not again and facts.name is not None and not waits
-        if may and len(self._seen) <= _MOST_BRIEF:
+        if may and len(self._seen) <= _MAX_BRIEF:
             self.shrinks_at = now + seconds
 
     def at(self, now: float) -> MemoryTask:
@@ -165,7 +165,7 @@ class MemoryTask:
             self._facts["jc"] = self._facts.get("jc", 0) + 1
             self._put_back.append(at)
         elif code in ENDS:
-            if self._is_told_twice(fact, at):
+            if self._is_reported_twice(fact, at):
                 self._facts["tc"] -= 1
                 self._end(fact, at)
                 return True
@@ -314,7 +314,7 @@ class MemoryTask:
             return
         if code is Code.RETRIED:
             retries = [*self._facts.get("gr", ()), (at, fact[7][0])]
-            self._facts["gr"] = sorted(retries)[-_MOST_RETRIES:]
+            self._facts["gr"] = sorted(retries)[-_MAX_RETRIES:]
         text = None if fact[4] is None else tail(read_event(bytes_of(fact[4])).fields.get("traceback") or "")
         self._errors.append((KeptError(at, fact[6], "", int(code), fact[7], text), now))
 
@@ -336,7 +336,7 @@ class MemoryTask:
             if code is Code.FAILED:
                 facts.update(ex=fact[6], g=fact[7][0] if len(fact) > 7 else None)
 
-    def _is_told_twice(self, fact: Fact, at: int) -> bool:
+    def _is_reported_twice(self, fact: Fact, at: int) -> bool:
         get = self._facts.get
         if fact[1] is not Code.FAILED or get("tk") != Code.FAILED or fact[6] != get("ex"):
             return False
@@ -362,8 +362,8 @@ class MemoryTask:
 def tail(text: str) -> str:
     """The end of a traceback, cut at the beginning of a line, or at least of a character."""
     raw = text.encode("utf-8", "replace")
-    if len(raw) <= _MOST_TRACEBACK:
+    if len(raw) <= _MAX_TRACEBACK:
         return text
-    cut = raw[-_MOST_TRACEBACK:]
+    cut = raw[-_MAX_TRACEBACK:]
     line = cut.find(b"\n")
     return (cut[line + 1 :] if 0 <= line < len(cut) - 1 else cut).decode("utf-8", "ignore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,18 @@ from tests.support.hosts.runs import NETWORK, Run, ip
 from tests.support.process import ServiceMissing, program
 
 PROGRAMS = ("systemd-nspawn", "mmdebstrap", "unshare", "nsenter", "ip", "ssh", "scp", "ssh-keygen", "journalctl")
+
+
+WATCHERS = 1024
+"""inotify instances that root needs. systemd and what it starts on a host take about a dozen, and all of them count for
+root of this machine: the kernel's default, 128, is enough for ten hosts. Several runs may be side by side."""
+
+
+def allow_watchers(limit: Path = Path("/proc/sys/fs/inotify/max_user_instances")) -> None:
+    """Raise the kernel's limit if it is lower. It stays so: other runs may need it by now, and it only permits more."""
+    with suppress(OSError):  # where it may not be changed, it may still be enough
+        if int(limit.read_text()) < WATCHERS:
+            limit.write_text(str(WATCHERS))
 
 
 def _check_machine() -> None:
@@ -48,6 +61,7 @@ class Bridge:
         :raises ServiceMissing: if hosts are not possible here.
         """
         _check_machine()
+        allow_watchers()
         self.hosts: list[Host] = []
         self._run: Run | None = None
         self._public_key = ""

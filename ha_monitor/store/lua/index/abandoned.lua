@@ -3,14 +3,14 @@
 -- nodename>:<nodename><task id>' -> when that was found, in ms since the epoch. So the fate of a lost worker's tasks
 -- can be told without reading all records.
 --
--- A task that was retried may be among them if its events came out of order; its record shows that. The newest MOST are
--- kept, for KEPT.
+-- A task that was retried may be among them if its events came out of order; its record shows that. The newest
+-- MAX_ABANDONED are kept, for KEPT.
 --
 -- The second index has the runs that were cut short: '<mark><bytes of the nodename>:<nodename><start in µs>:<task id>'
 -- -> when that was found. A run has the mark TAKEN when another worker took its task, and LOST once its worker was lost
 -- at about the time when it was taken, or during the run. So a task that two workers were lost with is known, whatever
 -- else became of it. Runs are told apart by their start, so each counts once, however often it is found, and a worker
--- that is lost twice during one run counts as lost once. The newest MOST_RUNS are kept, for KEPT.
+-- that is lost twice during one run counts as lost once. The newest MAX_LOST_RUNS are kept, for KEPT.
 --
 -- @include clock generated/catalogue pieces trouble work
 -- @keys abandoned lost_runs
@@ -18,8 +18,8 @@
 local abandoned
 
 do
-  local MOST, SWEPT = 10000, 100 -- entries; entries that one call sweeps
-  local MOST_RUNS, AT_ONCE = 2000, 500 -- entries; latest entries that one call checks
+  local MAX_ABANDONED, SWEPT = 10000, 100 -- entries; entries that one call sweeps
+  local MAX_LOST_RUNS, AT_ONCE = 2000, 500 -- entries; latest entries that one call checks
   local KEPT = 86400000 -- ms
   local TAKEN, LOST = '?', '!'
   local CONFIRMED_WITHIN = 600000 -- ms after which a taken run is no longer checked
@@ -80,7 +80,7 @@ do
     if #cut_short == 0 then return end
     in_pieces(cut_short, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.lost_runs, 'NX', ...) end)
     in_pieces(confirmed, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.lost_runs, ...) end)
-    local over = (attempt('ZCARD', keys.lost_runs) or 0) - MOST_RUNS
+    local over = (attempt('ZCARD', keys.lost_runs) or 0) - MAX_LOST_RUNS
     if over > 0 then attempt('ZREMRANGEBYRANK', keys.lost_runs, 0, over - 1) end
   end
 
@@ -88,7 +88,7 @@ do
     write_runs()
     if #entered == 0 then return end
     in_pieces(entered, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.abandoned, 'NX', ...) end)
-    local over = (attempt('ZCARD', keys.abandoned) or 0) - MOST
+    local over = (attempt('ZCARD', keys.abandoned) or 0) - MAX_ABANDONED
     if over > 0 then attempt('ZREMRANGEBYRANK', keys.abandoned, 0, over - 1) end
   end
 

@@ -11,7 +11,7 @@
 local children
 
 do
-  local MOST = 10000 -- for one root
+  local MAX_CHILDREN = 10000 -- for one root
   local SPARE = 1.25 -- a list gets this multiple of its TTL, so that it is rarely renewed
   local SPARED = options.success_ttl * (SPARE - 1) * 1000000 -- µs
   local ids_of = {} -- root -> {task id, …}
@@ -61,13 +61,13 @@ do
   local function let_live(root, seconds, ids)
     local key = families.children .. root
     local left_of_it = redis.call('TTL', key)
-    if left_of_it == -2 then push_ids(key, ids, MOST, MOST) end
+    if left_of_it == -2 then push_ids(key, ids, MAX_CHILDREN, MAX_CHILDREN) end
     if left_of_it < seconds then attempt('EXPIRE', key, math.ceil(seconds * SPARE)) end
   end
 
   local function write()
     for index = 1, #left, 2 do attempt('LREM', families.children .. left[index], 0, left[index + 1]) end
-    for root, ids in pairs(ids_of) do push_ids(families.children .. root, ids, MOST, MOST) end
+    for root, ids in pairs(ids_of) do push_ids(families.children .. root, ids, MAX_CHILDREN, MAX_CHILDREN) end
     for root, entry in pairs(renewed) do let_live(root, entry[1], #entry > 1 and { unpack(entry, 2) } or NONE) end
   end
 

@@ -9,7 +9,7 @@
 local ended_badly
 
 do
-  local MOST, SWEPT = 100000, 100 -- entries; entries that one call sweeps
+  local MAX_ENDED, SWEPT = 100000, 100 -- entries; entries that one call sweeps
   local ORPHANED = { [SENT_PHASE] = 11, [RECEIVED_PHASE] = 12, [STARTED_PHASE] = 13 }
   local entered, left = {}, {}
 
@@ -42,7 +42,7 @@ do
     in_pieces(left, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.ended_badly, ...) end)
     if #entered == 0 then return end
     in_pieces(entered, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.ended_badly, ...) end)
-    local over = (attempt('ZCARD', keys.ended_badly) or 0) - MOST
+    local over = (attempt('ZCARD', keys.ended_badly) or 0) - MAX_ENDED
     if over > 0 then redis.call('ZREMRANGEBYRANK', keys.ended_badly, 0, over - 1) end
   end
 

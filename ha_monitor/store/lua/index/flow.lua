@@ -90,7 +90,7 @@ do
     if not seconds and facts.tk == FAILED and facts.sl and facts.sl < facts.tt then
       seconds = (facts.tt - facts.sl) / 1000000
     end
-    return seconds and floor(clamped(seconds, MOST_SECONDS) * 1000 + 0.5)
+    return seconds and floor(clamped(seconds, MAX_SECONDS) * 1000 + 0.5)
   end
 
   -- Called before a task's events are merged.
@@ -147,7 +147,7 @@ do
       local before = { struct.unpack(FORMAT, text) }
       for what = CAME, TOOK do
         local sum = before[what] + more[what]
-        if sum > -MOST_COUNT and sum < MOST_COUNT then more[what] = sum end
+        if sum > -MAX_COUNT and sum < MAX_COUNT then more[what] = sum end
       end
     elseif not waits.number_of(name) then
       return

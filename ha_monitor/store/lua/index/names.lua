@@ -11,7 +11,7 @@ local names
 
 do
   -- Ids of a name: how many are returned; the list is cut when it has twice as many. Names that one call sweeps.
-  local MOST_IDS, SWEPT = 200, 10
+  local MAX_NEWEST, SWEPT = 200, 10
   local RENEWED_AFTER = 1800 -- s for which a name need not be added again
   local newest = {} -- name -> {task id, …}
   local renamed = {} -- name, task id, …
@@ -37,7 +37,7 @@ do
   local function enter(name)
     local added = attempt('ZADD', keys.names, now, name)
     if added ~= 1 then return added ~= nil end
-    if redis.call('ZCARD', keys.names) <= MOST.names then return true end
+    if redis.call('ZCARD', keys.names) <= MAX_ENTRIES.names then return true end
     refuse_entry('names')
     local oldest = redis.call('ZRANGE', keys.names, 0, 0, 'WITHSCORES')
     local gone = tonumber(oldest[2]) <= now - KEPT_FOR.silent_name and oldest[1] or name
@@ -59,7 +59,7 @@ do
       local key = families.newest .. name
       local is_fresh = redis.call('TTL', key) > latest
       if is_fresh or enter(name) then
-        push_ids(key, ids, 2 * MOST_IDS, MOST_IDS)
+        push_ids(key, ids, 2 * MAX_NEWEST, MAX_NEWEST)
         if not is_fresh then attempt('EXPIRE', key, options.failure_ttl) end
       end
     end

@@ -13,7 +13,7 @@ local waits
 
 do
   local A_QUEUE = 2 ^ 42 -- more ms than any valid time
-  local MOST_QUEUES, SWEPT = 1000, 20
+  local MAX_QUEUES, SWEPT = 1000, 20
   local entered, left, numbers = { size = 0 }, {}, {}
 
   -- The queue in which a task waits, and since when, in µs; nil if it does not wait, or that is not known.
@@ -39,9 +39,9 @@ do
   local function free_number()
     local taken, count = {}, 0
     for _, number in ipairs(attempt('HVALS', keys.wait_queues) or {}) do
-      taken[number_in(number, MOST_QUEUES) or -1], count = true, count + 1
+      taken[number_in(number, MAX_QUEUES) or -1], count = true, count + 1
     end
-    if count >= MOST_QUEUES then return nil end
+    if count >= MAX_QUEUES then return nil end
     local number = 0
     while taken[number] do number = number + 1 end
     return number
@@ -51,7 +51,7 @@ do
   local function number_of(queue)
     local number = numbers[queue]
     if number ~= nil then return number end
-    number = stored_number(keys.wait_queues, attempt('HGET', keys.wait_queues, queue), MOST_QUEUES - 1)
+    number = stored_number(keys.wait_queues, attempt('HGET', keys.wait_queues, queue), MAX_QUEUES - 1)
     if not number then
       number = free_number()
       if number and not attempt('HSET', keys.wait_queues, queue, number) then number = nil end
@@ -87,7 +87,7 @@ do
     in_pieces(left, PUSH_AT_ONCE, function(...) attempt('ZREM', keys.waits, ...) end)
     if #scores == 0 then return end
     local condition = nil
-    if (attempt('ZCARD', keys.waits) or 0) >= MOST.waits then
+    if (attempt('ZCARD', keys.waits) or 0) >= MAX_ENTRIES.waits then
       refuse_entry('waits', #scores / 2)
       condition = 'XX'
     end
@@ -99,11 +99,11 @@ do
   -- If many queues have numbers, frees those of queues in which nothing waits; checks some at each call, in turn.
   local function sweep_queues()
     local count = attempt('HLEN', keys.wait_queues) or 0
-    if count <= MOST_QUEUES / 2 then return end
+    if count <= MAX_QUEUES / 2 then return end
     local all = redis.call('HGETALL', keys.wait_queues)
     for step = 1, math.min(SWEPT, count) do
       local at = (now + step) % count * 2
-      local number = number_in(all[at + 2], MOST_QUEUES)
+      local number = number_in(all[at + 2], MAX_QUEUES)
       if not number or redis.call('ZCOUNT', keys.waits, range_of(number)) == 0 then
         redis.call('HDEL', keys.wait_queues, all[at + 1])
       end

@@ -54,13 +54,13 @@ do
     if next(texts) == nil then return end
     local heard_of, count = {}, 0
     for _ in pairs(texts) do count = count + 1 end
-    local any_room = (attempt('ZCARD', keys.processes) or 0) + count <= MOST.processes
+    local any_room = (attempt('ZCARD', keys.processes) or 0) + count <= MAX_ENTRIES.processes
     for process, pieces in pairs(texts) do
       if not unwelcome[pieces.worker] and (any_room or enter_process(process)) then
         local key = family .. process
         local length = attempt('APPEND', key, table.concat(pieces))
         attempt('EXPIRE', key, options.worker_ttl)
-        if not length or length > MOST[table_name] * size then
+        if not length or length > MAX_ENTRIES[table_name] * size then
           -- The rest is useless with some of them missing, so the account of the process starts again. A process that
           -- sends no heartbeats has no account.
           local has_account = length and attempt('EXISTS', families.heartbeats .. process, families.account .. process)

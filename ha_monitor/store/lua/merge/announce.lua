@@ -3,10 +3,10 @@
 -- @include generated/catalogue outbox runs work merge/producers
 
 local is_complete, announce_complete
-local MOST_WAITING = 32 -- announcements in one record; beyond that, some are announced with facts missing
+local MAX_WAITING = 32 -- announcements in one record; beyond that, some are announced with facts missing
 
 do
-  local MOST_WAITING_BYTES = 65536 -- the same in bytes
+  local MAX_WAITING_BYTES = 65536 -- the same in bytes
   local send_event = producers.send_event
 
   local function is_earlier(a, b)
@@ -46,7 +46,7 @@ do
     for index = 1, #announce do
       local entry = announce[index]
       local complete = is_complete(facts, entry[2], entry[3], entry[5])
-      local is_too_much = not complete and (#still >= MOST_WAITING or bytes + #entry[1] > MOST_WAITING_BYTES)
+      local is_too_much = not complete and (#still >= MAX_WAITING or bytes + #entry[1] > MAX_WAITING_BYTES)
       if rest and is_too_much then
         rest[#rest + 1] = entry
       elseif complete or is_too_much then

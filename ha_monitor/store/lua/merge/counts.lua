@@ -18,7 +18,7 @@ do
       count_run(facts, fresh, fresh_size)
       return nil
     end
-    local all = #(uncounted or NONE) + fresh_size > MOST_WAITING
+    local all = #(uncounted or NONE) + fresh_size > MAX_WAITING
     local still = {}
     local function may_count(code, at, worker)
       if all then

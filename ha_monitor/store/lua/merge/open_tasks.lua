@@ -71,7 +71,7 @@ do
 
   local function write()
     if #opened == 0 then return end
-    if (attempt('ZCARD', keys.open) or 0) < MOST.open then
+    if (attempt('ZCARD', keys.open) or 0) < MAX_ENTRIES.open then
       in_pieces(opened, 2 * PUSH_AT_ONCE, function(...) attempt('ZADD', keys.open, ...) end)
     else
       refuse_entry('open', #opened / 2)

@@ -37,7 +37,7 @@ do
 
   local function write()
     if #noted == 0 then return end
-    if (attempt('HLEN', keys.producers) or 0) + #noted / 2 <= MOST.producers then
+    if (attempt('HLEN', keys.producers) or 0) + #noted / 2 <= MAX_ENTRIES.producers then
       in_pieces(noted, 2 * PUSH_AT_ONCE, function(...) attempt('HSET', keys.producers, ...) end)
     else
       for index = 1, #noted, 2 do set_field('producers', keys.producers, noted[index], noted[index + 1]) end

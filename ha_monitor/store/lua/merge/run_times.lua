@@ -24,7 +24,7 @@ do
     for name, sum in pairs(sums) do
       local number, mean = read_baseline(attempt('HGET', keys.baselines, name))
       number = math.min(RUNS_REMEMBERED, number + sum[1])
-      mean = mean + (math.min(MOST_SECONDS, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / number)
+      mean = mean + (math.min(MAX_SECONDS, sum[2] / sum[1]) - mean) * math.min(1, sum[1] / number)
       set_field('baselines', keys.baselines, name, string.format('%d %.6f', number, mean))
     end
     if next(sums) then attempt('EXPIRE', keys.baselines, options.failure_ttl) end

@@ -6,7 +6,7 @@
 -- @include merge/waiting merge/workers
 -- @families task
 -- @options first_look
--- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, A_FACT values for each fact (packing.py)
+-- @option tasks  {number of tasks, task id, number of facts, …, task id, …}, FACT_SIZE values for each fact (packing)
 
 local merge_tasks
 
@@ -40,8 +40,8 @@ do
       if not (marks and briefs.has_seen(marks, fact[1])) and add(fact[1], fact[3], code) then
         new = new + 1
         local worker = fact[4]
-        local is_told_again = code == FAILED and is_told_twice(facts, fact)
-        local announced = facts.z and is_reconciled(facts, code) or is_told_again
+        local is_reported_again = code == FAILED and is_reported_twice(facts, fact)
+        local announced = facts.z and is_reconciled(facts, code) or is_reported_again
         if facts.tk then
           local begins = CAN_BEGIN[code] and fact[3] > (facts.tt or 0) and not runs.is_late_sending(facts, fact)
           has_begun = begins or has_begun and not EVENTS.ends[code]
@@ -49,7 +49,7 @@ do
         if worker ~= facts.w and facts.w and (code == RECEIVED or code == STARTED) then
           abandoned.note(uuid, facts, fact)
         end
-        if is_told_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
+        if is_reported_again then runs.merge_again(facts, fact) else runs.merge(facts, fact) end
         local at, by_store = fact[3], nil
         if at < earliest or at > latest or facts.cm then by_store = sender_clocks.note(facts, fact) end
         -- A producer sends task-sent, and perhaps events without a code (0).
@@ -104,7 +104,7 @@ do
 
   -- batch: the facts; only the first `size` are valid.
   local function merge(uuid, batch, size, key, raw)
-    local facts, seen_before, announce, uncounted, told = load_record(key, raw)
+    local facts, seen_before, announce, uncounted, story_text = load_record(key, raw)
     if seen_before == '' and briefs.are_any() then facts = briefs.find(uuid) or facts end
     local was_waiting = announce ~= nil or facts.gw ~= nil
     local was_open = seen_before ~= '' and facts.tk == nil
@@ -115,7 +115,7 @@ do
     announce = announce or no_announcements
     local rest = size > A_PIECE and {} or nil
     local new, has_begun = 0, false
-    story.begin(seen_before, told)
+    story.begin(seen_before, story_text)
     fresh_size, ended_size = 0, 0
     for first = 1, size, A_PIECE do
       local last, more = first + A_PIECE - 1, nil
@@ -133,7 +133,7 @@ do
     end
     if new == 0 then return end
     local seen
-    seen, told = story.whole()
+    seen, story_text = story.whole()
     local is_elsewhere = false
     if first_look then
       open_tasks.note(uuid, facts, seen_before == '', was_open, batch[1][3], has_begun)
@@ -153,18 +153,18 @@ do
     local is_waiting = #still > 0 or (uncounted ~= nil and #uncounted > 0) or facts.gw ~= nil
     if is_waiting or was_waiting then waiting.note(uuid, is_waiting, was_waiting) end
     local kept_for = not is_waiting and briefs.keep(uuid, facts, seen) or lifetime.of(facts)
-    save_record(key, facts_text, seen, still, uncounted, told, kept_for)
+    save_record(key, facts_text, seen, still, uncounted, story_text, kept_for)
   end
 
   -- Merges at least one task, and more until this call has done enough; returns how many. What follows the tasks in a
   -- batch is small, and is merged with the last task.
   function merge_tasks()
-    local A_FACT, given, unpack = 8, options.tasks, unpack
+    local FACT_SIZE, given, unpack = 8, options.tasks, unpack
     local merged, events = 0, 0
     local ahead, values, batch = {}, {}, {}
     local places, place = {}, 2 -- where each task begins
     for index = 1, given[1] do
-      places[index], place = place, place + 2 + given[place + 1] * A_FACT
+      places[index], place = place, place + 2 + given[place + 1] * FACT_SIZE
     end
     for index = 1, given[1] do
       if merged > 0 and is_enough(events) then break end
@@ -173,8 +173,8 @@ do
       local uuid, size = given[place], given[place + 1]
       place = place + 2
       for number = 1, size do
-        batch[number] = { unpack(given, place, place + A_FACT - 1) }
-        place = place + A_FACT
+        batch[number] = { unpack(given, place, place + FACT_SIZE - 1) }
+        place = place + FACT_SIZE
       end
       merge(uuid, batch, size, ahead[index], values[index])
       merged, events = index, size

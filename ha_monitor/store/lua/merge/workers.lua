@@ -61,7 +61,7 @@ do
   end
 
   local function merge(fact)
-    local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MOST_TIME), fact[4], fact[5], fact[6]
+    local name, id, at, kind, payload, fields = fact[1], fact[2], whole(fact[3], MAX_TIME), fact[4], fact[5], fact[6]
     if payload then
       if not others.is_new(id) then return end
       put_event(payload, NIL, false)
@@ -88,8 +88,8 @@ do
     heard[name] = record
     if advances then note_proof(name, record) end
     local pid, processed = whole(fields.pid, 2 ^ 32), fields.processed
-    if pid > 0 and at > 0 and (processed == 0 or whole(processed, MOST_COUNT) > 0) then
-      processed = whole(processed, MOST_COUNT)
+    if pid > 0 and at > 0 and (processed == 0 or whole(processed, MAX_COUNT) > 0) then
+      processed = whole(processed, MAX_COUNT)
       activity.heartbeat(name, pid, at, processed, kind == 'worker-offline')
     end
   end

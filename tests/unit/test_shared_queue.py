@@ -11,15 +11,15 @@ from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
+from ha_monitor.pipeline.shared_queue import ABANDONED_GRACE, GRACE, SharedQueueDuty
 from ha_monitor.pipeline.stats import CONSUMING, Stats
-from ha_monitor.pipeline.strangers import LEFT_BEHIND, LONGER, StrangersDuty
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import Peer
 from tests.unit.builders import TurnedClock
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live
 
 DELAY = max_requeue_delay(OWN_CONFIG.broker.heartbeat)
-LONG = DELAY + LONGER + 4 * DEPTH_EVERY
+LONG = DELAY + GRACE + 4 * DEPTH_EVERY
 
 
 def two_stores() -> tuple[Bed, Bed]:
@@ -48,7 +48,7 @@ def test_instances_with_two_stores_on_one_queue_say_so_once() -> None:
     assert (line["consumers"], line["instances"]) == (3, 1)
 
 
-def test_instances_of_one_store_are_no_strangers() -> None:
+def test_instances_of_one_store_are_no_foreign_consumers() -> None:
     """Given instances that start, restart, and lose the broker again and again, none is called a stranger."""
     bed = Bed()
     instances = [Instance(bed, str(number)) for number in range(3)]
@@ -81,7 +81,7 @@ class Compared:
     def __init__(self, peers: list[Peer]) -> None:
         self.told: list[tuple[str, int, int]] = []
         self._peers, self._clock = peers, TurnedClock()
-        self.duty = StrangersDuty(
+        self.duty = SharedQueueDuty(
             cast(Store, self),
             Stats(broker_connects=1),
             cast(Logger, self),
@@ -119,7 +119,7 @@ def test_whatever_the_store_says_of_another_instance_a_stranger_is_found(connect
     assert one.told == [("queue-shared", 3, 2)]
 
 
-def test_consumers_that_lost_connections_left_behind_are_no_strangers() -> None:
+def test_consumers_that_lost_connections_left_behind_are_no_foreign_consumers() -> None:
     """Given a link that breaks again and again, so that the broker always holds a consumer of a lost connection, or
     holds it while the node that it was at is away, nothing is said; it is when the same connections have stood for very
     long, or when there are more consumers than that explains.
@@ -131,7 +131,7 @@ def test_consumers_that_lost_connections_left_behind_are_no_strangers() -> None:
     for number in range(2, 20):
         peers[0] = Peer(7, {"state": CONSUMING, "broker_connects": number})
         pass_time(DELAY)
-    pass_time(LEFT_BEHIND - LONG)
+    pass_time(ABANDONED_GRACE - LONG)
     assert told == []
     pass_time(2 * LONG)
     assert told == [("queue-shared", 3, 2)]

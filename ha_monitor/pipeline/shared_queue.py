@@ -17,16 +17,16 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Peer
 
-LONGER = 10.0
+GRACE = 10.0
 """Seconds for which there must be too many consumers, in addition to the time for which a broker keeps the consumer of
 a client that disappeared."""
 
-LEFT_BEHIND = 3600.0
+ABANDONED_GRACE = 3600.0
 """The same, if the extra consumers may belong to abandoned connections: a quorum queue counts the consumers of a node
 that went down for as long as the node is down."""
 
 
-class StrangersDuty:
+class SharedQueueDuty:
     """Reports, once while it lasts, that the queue has more consumers than instances. `found` says it at any time."""
 
     def __init__(
@@ -41,7 +41,7 @@ class StrangersDuty:
         self._logger = logger
         self._clock = clock
         self._queue = queue
-        self._settled_after = requeue_delay + LONGER
+        self._settled_after = requeue_delay + GRACE
         self._consumers: int | None = None
         self._connections: dict[int, int] = {}
         """Token of an instance → how often it has connected."""
@@ -69,7 +69,7 @@ class StrangersDuty:
         """The consumers of the shared queue were counted; None if the broker does not count them. Does not block."""
         self._consumers = consumers
         if consumers is None:
-            self._alone()
+            self._not_shared()
 
     def start_anew(self) -> None:
         self._consumers = None
@@ -85,7 +85,7 @@ class StrangersDuty:
             self._compare(consumers)
         return []
 
-    def _alone(self) -> None:
+    def _not_shared(self) -> None:
         self._shared_since, self._is_known = None, True
         self._counted.clear()
 
@@ -97,7 +97,7 @@ class StrangersDuty:
         instances, now = len(connections), self._clock.monotonic()
         # If an instance does not consume, one of the counted consumers may belong to somebody else.
         if consumers <= 1 + sum(peer.stats.get("state") == CONSUMING for peer in peers):
-            self._alone()
+            self._not_shared()
         if consumers <= instances:
             self._settled = connections
         else:
@@ -107,7 +107,7 @@ class StrangersDuty:
             self._connections, self._since = connections, now
             return
         given_up = sum(count - self._settled.get(token, 1) for token, count in connections.items())
-        settled_after = LEFT_BEHIND if consumers - instances <= given_up else self._settled_after
+        settled_after = ABANDONED_GRACE if consumers - instances <= given_up else self._settled_after
         if now - self._since >= settled_after and self._shared_since is None:
             self._shared_since, self._is_known = self._since, True
             self._logger.error(

@@ -31,7 +31,7 @@ class Answer(NamedTuple):
     """Whether the broker accepts no messages because of an alarm, which is reported elsewhere."""
 
 
-class Scout:
+class ScheduleDiscovery:
     """Makes one inquiry at a time. `ask` and `take` never block."""
 
     def __init__(self, confs: AskConfs, redbeat: AskRedBeat | None, threads: Threads) -> None:
@@ -100,9 +100,9 @@ def definitions_of(answers: Mapping[str, object]) -> list[Definition]:
     :param answers: answers to `conf`, by nodename.
     """
     read = {worker: frozenset(confs.definitions_in(answer)) for worker, answer in answers.items()}
-    told = {worker: names for worker, names in read.items() if names}
+    by_worker = {worker: names for worker, names in read.items() if names}
     apps: list[tuple[set[str], set[str]]] = []
-    for worker, names in sorted(told.items()):
+    for worker, names in sorted(by_worker.items()):
         same = [one for one in apps if one[1] & names]
         apps = [one for one in apps if one not in same]
         apps.append(({worker}.union(*(one[0] for one in same)), set(names).union(*(one[1] for one in same))))

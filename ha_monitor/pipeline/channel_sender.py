@@ -16,13 +16,13 @@ from ha_monitor.schedule import Schedule
 from ha_monitor.store.deliveries import Claim
 from ha_monitor.threads import Threads, ThreadUnavailable
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0
+FIRST_BACKOFF, MAX_BACKOFF = 1.0, 300.0
 """Seconds until the next attempt after the first failure, and at most."""
-REFUSED_PAUSE = 600.0
+REFUSED_BACKOFF = 600.0
 """Seconds until the next attempt after a refusal: a person must act, and may do so at the other end. If a message was
-refused for what is in it, they are for this message; others wait `FIRST_PAUSE`, and longer after each further refusal,
-since everything may be refused."""
-LONGEST_CALL = 60.0
+refused for what is in it, they are for this message; others wait `FIRST_BACKOFF`, and longer after each further
+refusal, since everything may be refused."""
+SLOW_AFTER = 60.0
 """Seconds after which a delivery that does not end is reported: a name server may delay it beyond its deadline."""
 
 
@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     """What went wrong although the channel took the message."""
 
 
-class Courier:
+class ChannelSender:
     """Delivers one message at a time. The loop calls all methods; none blocks."""
 
     def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
@@ -54,12 +54,12 @@ class Courier:
         self._thread = threads.calls("notify")
         self._call: Future[str] | None = None
         self._claim: Claim | None = None
-        self._backoff = Backoff(clock, FIRST_PAUSE, LONGEST_PAUSE)
-        self._pause = Schedule(clock, REFUSED_PAUSE)
+        self._backoff = Backoff(clock, FIRST_BACKOFF, MAX_BACKOFF)
+        self._pause = Schedule(clock, REFUSED_BACKOFF)
         self._refusals = self._no_refusals()
         """For messages that were refused for what is in them."""
-        self._slow = Schedule(clock, LONGEST_CALL)
-        self._told = ""
+        self._slow = Schedule(clock, SLOW_AFTER)
+        self._reported = ""
         """The trouble that was reported last; empty if there is none."""
 
     @property
@@ -71,7 +71,7 @@ class Courier:
     @property
     def is_failing(self) -> bool:
         """Whether the last attempt failed, does not end, or succeeded with a remark."""
-        return bool(self._told)
+        return bool(self._reported)
 
     @property
     def is_delivering(self) -> bool:
@@ -119,22 +119,22 @@ class Courier:
             self._backoff.failed()
         return Outcome(self._claim, error, remark)
 
-    def news(self, outcome: Outcome | None) -> str:
+    def new_trouble(self, outcome: Outcome | None) -> str:
         """A trouble with this channel that was not reported before, as a text for a person; empty if there is none.
 
         :param outcome: the result of `take`.
         """
         if outcome is None:
             is_slow = self._call is not None and self._slow.is_due()
-            return self._trouble(f"a delivery has not ended after {LONGEST_CALL:g} s") if is_slow else ""
+            return self._trouble(f"a delivery has not ended after {SLOW_AFTER:g} s") if is_slow else ""
         return self._trouble(str(outcome.error) if outcome.error else outcome.remark)
 
     def _trouble(self, text: str) -> str:
-        is_new, self._told = text != self._told, text
+        is_new, self._reported = text != self._reported, text
         return text if is_new else ""
 
     def _no_refusals(self) -> Backoff:
-        return Backoff(self._clock, FIRST_PAUSE, REFUSED_PAUSE)
+        return Backoff(self._clock, FIRST_BACKOFF, REFUSED_BACKOFF)
 
     def _deliver(self, message: Message) -> str:
         if not self._lease.holds_lease():

@@ -21,7 +21,7 @@ from ha_monitor.config.schema import Broker, Config
 from ha_monitor.config.urls import address_of
 from ha_monitor.errors import BrokerBlocked, HaMonitorError
 
-LONGEST = 10.0
+BROKER_TIMEOUT = 10.0
 """Maximum seconds to wait for the broker's answer to one question."""
 
 _UNTOUCHED = ("unacked_key", "unacked_index_key", "unacked_mutex_key")
@@ -30,7 +30,7 @@ unacknowledged for too long. The monitor must not touch the application's tasks,
 """
 
 
-class Asking(NamedTuple):
+class RemoteControl(NamedTuple):
     """A connection for questions."""
 
     client: Any
@@ -63,7 +63,7 @@ class _Control(Control):  # type: ignore[misc]  # Celery has no type hints
 
 
 @contextmanager
-def asking(url: str, broker: Broker) -> Iterator[Asking]:
+def remote_control(url: str, broker: Broker) -> Iterator[RemoteControl]:
     """Connect to one broker for questions to the workers.
 
     :raises BrokerUnavailable: if the broker cannot be used; also raised from within the block.
@@ -75,16 +75,20 @@ def asking(url: str, broker: Broker) -> Iterator[Asking]:
     app.conf.control_exchange = broker.control_exchange
     # No heartbeats: each one received would restart the wait for answers. Timeouts replace them.
     settings = msgspec.structs.replace(broker, heartbeat=0.0)
-    options: dict[str, Any] = {"socket_timeout": LONGEST}
+    options: dict[str, Any] = {"socket_timeout": BROKER_TIMEOUT}
     if is_amqp(url):
-        options = {"read_timeout": LONGEST, "write_timeout": LONGEST, "on_blocked": partial(_blocked, address_of(url))}
+        options = {
+            "read_timeout": BROKER_TIMEOUT,
+            "write_timeout": BROKER_TIMEOUT,
+            "on_blocked": partial(_blocked, address_of(url)),
+        }
     else:
         empty = {name: f"{name}.reply.{broker.control_exchange}.pidbox" for name in _UNTOUCHED}
         settings = msgspec.structs.replace(settings, transport_options={**broker.transport_options, **empty})
     with translated_errors(address_of(url), broker), connection_to(url, settings, options=options) as client:
         try:
             connect_once(client, url, broker)
-            yield Asking(client, app.control)
+            yield RemoteControl(client, app.control)
         except BrokerBlocked:
             # The broker no longer reads from the connection, so it would not answer an orderly close.
             client.collect()
@@ -121,7 +125,7 @@ def answering_workers(url: str, config: Config, timeout: float) -> set[str]:
     :param timeout: seconds to wait for answers.
     :raises BrokerUnavailable: if the broker cannot be used.
     """
-    with asking(url, config.broker) as (client, control):
+    with remote_control(url, config.broker) as (client, control):
         if not is_amqp(url):
             # kombu needs the right to load its scripts when Redis has forgotten them; fail now if it is missing.
             client.default_channel.client.script_load("return 1")

@@ -22,15 +22,15 @@ from ha_monitor.clock import Clock
 from ha_monitor.events.decode import Batch
 from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.pipeline.collector import Collected, Collector, split
-from ha_monitor.pipeline.latency import NEAR, Latency
+from ha_monitor.pipeline.latency import NEARBY_LATENCY, Latency
 from ha_monitor.pipeline.rejections import Rejections
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.store.api import Store
 from ha_monitor.store.results import Applied
 
-LEAST_EVENTS = 50
-"""Minimum of `Collector.most_events`, however few events one call merges."""
+MIN_BATCH_EVENTS = 50
+"""Minimum of `Collector.max_events`, however few events one call merges."""
 
 
 class Pause(NamedTuple):
@@ -65,7 +65,7 @@ class _Sent(Struct):
     """The latest pause after this batch and before the next one was collected."""
 
 
-class HandedOver:
+class BatchesInFlight:
     """The batches in flight, oldest first, and the merged ones that are not acknowledged yet. Used by the loop."""
 
     def __init__(
@@ -91,9 +91,9 @@ class HandedOver:
         self._clock = clock
         self._sent: deque[_Sent] = deque()
         self._merged: list[Merged] = []
-        self._most_events = collector.most_events
+        self._max_events = collector.max_events
         self._latency = Latency(timely, timeout=timeout, clock=clock)
-        self.left = 0
+        self.unmerged = 0
         """Number of batches, or rests of batches, that the store left unmerged and that must be sent next."""
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class HandedOver:
     @property
     def is_full(self) -> bool:
         """Whether no more batches may be in flight."""
-        return len(self._sent) >= self._latency.most
+        return len(self._sent) >= self._latency.max_in_flight
 
     def collect(self, wait: float) -> bool:
         """Collect the next batch, as `Collector.collect`. A batch that can still grow is not closed while another is in
@@ -116,7 +116,7 @@ class HandedOver:
         is_full = self._collector.collect(0.0 if has_some else wait, only_full=is_busy)
         if is_busy and not is_full:
             messages = sum(sent.collected.batch.message_count for sent in self._sent)
-            if self._collector.gets_no_more(messages):
+            if self._collector.is_prefetch_reached(messages):
                 self._collector.close_open()
         return is_full
 
@@ -124,18 +124,18 @@ class HandedOver:
         """Send a batch to the store; batches that were left unmerged must come first. Raises as `Store.send_apply`."""
         self._health.batch_began()
         self._sent.append(_Sent(collected, self._clock.monotonic()))
-        self.left = max(0, self.left - 1)
+        self.unmerged = max(0, self.unmerged - 1)
         self._store.send_apply(collected.batch)
 
     @property
-    def is_first(self) -> bool:
+    def blocks_calls(self) -> bool:
         """Whether no other call of the store should be made before it has answered all batches: see `Latency`."""
-        return bool(self._sent) and self._latency.is_first(self._sent[0].at)
+        return bool(self._sent) and self._latency.blocks_calls(self._sent[0].at)
 
     @property
-    def goes_on_meanwhile(self) -> bool:
-        """See `Latency.goes_on_meanwhile`."""
-        return self._latency.goes_on_meanwhile
+    def overlaps_calls(self) -> bool:
+        """See `Latency.overlaps_calls`."""
+        return self._latency.overlaps_calls
 
     @property
     def is_far(self) -> bool:
@@ -159,7 +159,7 @@ class HandedOver:
     @property
     def is_slow(self) -> bool:
         """Whether an answer has been outstanding for longer than with a store nearby."""
-        return bool(self._sent) and self._clock.monotonic() - self._sent[0].at >= NEAR
+        return bool(self._sent) and self._clock.monotonic() - self._sent[0].at >= NEARBY_LATENCY
 
     def is_answered(self, within: float) -> bool:
         """Whether the store has answered the oldest batch; waits up to `within` seconds. Raises as the store."""
@@ -199,7 +199,7 @@ class HandedOver:
                     batch, rest = split(batch, applied.merged)
                     left.append(_Sent(sent.collected._replace(batch=rest), sent.at))
                     self._limit_to(batch.event_count)
-                elif batch.event_count >= self._collector.most_events:
+                elif batch.event_count >= self._collector.max_events:
                     self._allow_more()
                 # A mark covers all messages before it, and so also those of a batch that is not merged completely.
                 is_all = not left
@@ -212,7 +212,7 @@ class HandedOver:
             raise
         for one in reversed(left):
             self._collector.put_back(one.collected)
-        self.left += len(left)
+        self.unmerged += len(left)
         return merged
 
     def _receive(self) -> Applied:
@@ -224,11 +224,11 @@ class HandedOver:
     def _limit_to(self, events: int) -> None:
         """Make batches smaller, since one call merges no more events: the batches after it were sent in vain."""
         if self._sent:
-            self._collector.most_events = max(LEAST_EVENTS, min(events, self._collector.most_events) * 3 // 4)
+            self._collector.max_events = max(MIN_BATCH_EVENTS, min(events, self._collector.max_events) * 3 // 4)
 
     def _allow_more(self) -> None:
-        missing = self._most_events - self._collector.most_events
-        self._collector.most_events += -(-missing // 8)
+        missing = self._max_events - self._collector.max_events
+        self._collector.max_events += -(-missing // 8)
 
     def _note(self, merged: Merged) -> None:
         self._merged.append(merged)
@@ -260,4 +260,4 @@ class HandedOver:
             self._collector.put_back(self._sent.pop().collected)
         self._merged.clear()
         self._latency.start_anew()
-        self.left = 0
+        self.unmerged = 0

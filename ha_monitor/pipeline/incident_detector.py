@@ -19,7 +19,7 @@ from ha_monitor.store.schedules import ScheduleChanges
 from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 
-class Looked(NamedTuple):
+class Detection(NamedTuple):
     """The result of a look."""
 
     changes: IncidentChanges
@@ -31,18 +31,18 @@ class Looked(NamedTuple):
     schedules: ScheduleChanges = ScheduleChanges()
     judged: tuple[Judgement, ...] | None = None
     """The judgements of the schedules; None if they could not be judged."""
-    waited_in: tuple[str, ...] = ()
+    waiting_queues: tuple[str, ...] = ()
     """The queues in which tasks wait, as producers report them; the queue with the longest wait first."""
     problem: str | None = None
     """Why the look failed; None if it did not."""
 
 
-NOTHING = IncidentChanges([], [], [])
-MOST_WAITED_IN = 100
+NO_CHANGES = IncidentChanges([], [], [])
+MAX_WAITING_QUEUES = 100
 """Maximum queues that only producers name and that the broker is asked about: events can invent any number of them."""
 
 
-class LatestLook:
+class LatestIncidents:
     """What the leader last saw and wrote, so that other duties need not read it again."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class LatestLook:
         return frozenset(one.id for one in self._incidents or () if one.kind not in always)
 
 
-class Looker:
+class IncidentDetector:
     """Takes one look at a time. `ask` and `take` never block."""
 
     def __init__(self, reader: Reader, threads: Threads) -> None:
@@ -82,7 +82,7 @@ class Looker:
         self._reader = reader
         self._gatherer = FactGatherer()
         self._remembered = RememberedIncidents()
-        self._call: OneCall[Looked] = OneCall(threads.calls("incidents"))
+        self._call: OneCall[Detection] = OneCall(threads.calls("incidents"))
         self._is_connected = False
 
     @property
@@ -102,14 +102,14 @@ class Looker:
         """Begin a look. Allowed only while it is not busy."""
         self._call.begin(lambda: self._look(view))
 
-    def take(self) -> Looked | None:
+    def take(self) -> Detection | None:
         """The result, once it is available."""
         try:
             return self._call.take()
         except ThreadUnavailable as error:
-            return Looked(NOTHING, problem=str(error))
+            return Detection(NO_CHANGES, problem=str(error))
 
-    def _look(self, view: LeaderView) -> Looked:
+    def _look(self, view: LeaderView) -> Detection:
         try:
             if not self._is_connected:
                 self._reader.connect()
@@ -125,17 +125,17 @@ class Looker:
             incidents = tuple(with_silences(left, self._reader.incidents.silences(), facts.now))
         except HaMonitorError as error:
             self._disconnect()
-            return Looked(NOTHING, problem=str(error))
+            return Detection(NO_CHANGES, problem=str(error))
         except Exception as error:  # unexpected, because of data in the store: the loop waits for a result
             self._disconnect()
-            return Looked(NOTHING, problem=class_and_reason(error))
-        return Looked(
+            return Detection(NO_CHANGES, problem=class_and_reason(error))
+        return Detection(
             changes,
             incidents,
             facts.now if facts.are_events_merged else None,
             schedules,
             None if facts.schedules is None else tuple(facts.schedules.judgements),
-            _waited_in(facts.queues),
+            _waiting_queues(facts.queues),
         )
 
     def _disconnect(self) -> None:
@@ -143,6 +143,6 @@ class Looker:
         self._reader.close()
 
 
-def _waited_in(queues: Sequence[QueueFacts]) -> tuple[str, ...]:
+def _waiting_queues(queues: Sequence[QueueFacts]) -> tuple[str, ...]:
     waits = sorted((queue.oldest, queue.name) for queue in queues if queue.oldest is not None)
-    return tuple(name for _, name in waits[:MOST_WAITED_IN])
+    return tuple(name for _, name in waits[:MAX_WAITING_QUEUES])

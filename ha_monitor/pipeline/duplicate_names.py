@@ -11,32 +11,32 @@ from ha_monitor.outputs.line import Identity
 from ha_monitor.outputs.log import Logger
 from ha_monitor.store.results import Peer
 
-LEASES = 2.0
+MIN_LEASES = 2.0
 """For how many lease lengths another instance must be listed: one that died is listed for at most one."""
 
 
-class Namesakes:
+class DuplicateNames:
     """Reports each other instance with the same name once while it lasts."""
 
     def __init__(self, identity: Identity, lease: float, logger: Logger, clock: Clock) -> None:
         """:param lease: length of a lease in seconds."""
         self._identity = identity
-        self._there_for = LEASES * lease
+        self._report_after = MIN_LEASES * lease
         self._logger = logger
         self._clock = clock
         self._since: dict[int, float] = {}
         """Token of an instance with the same name → when it was first found."""
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
 
     def look(self, older: Iterable[Peer]) -> None:
         """Compare this instance with those that registered earlier: of two, the later one reports."""
         own, now = self._identity, self._clock.monotonic()
-        found = {one.token: one for one in older if self._has_its_name(one)}
+        found = {one.token: one for one in older if self._has_same_name(one)}
         self._since = {token: self._since.get(token, now) for token in found}
-        self._told &= found.keys()
+        self._reported &= found.keys()
         for token, one in found.items():
-            if now - self._since[token] >= self._there_for and token not in self._told:
-                self._told.add(token)
+            if now - self._since[token] >= self._report_after and token not in self._reported:
+                self._reported.add(token)
                 self._logger.warning(
                     "instance-name-taken",
                     reason=f"instance {own.instance} on {own.host} runs twice, as pid {_pid_of(one)} and as pid "
@@ -44,7 +44,7 @@ class Namesakes:
                     "(--instance)",
                 )
 
-    def _has_its_name(self, one: Peer) -> bool:
+    def _has_same_name(self, one: Peer) -> bool:
         return (one.who.get("instance"), one.who.get("host")) == (self._identity.instance, self._identity.host)
 
 
