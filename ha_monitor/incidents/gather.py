@@ -131,6 +131,7 @@ class Gatherer:
         instances = instances_of(reader, now)
         lag = max((one.lag for one in instances if one.is_alive), default=0.0)
         is_merged = view.may_judge and lag <= MOST_LAG and not 0 <= now - view.went_back_at < MINUTE
+        stuck = queries.stuck(MOST_FOUND) if view.stuck else []
         orphaned = queries.orphaned(MOST_FOUND) if view.orphaned else []
         lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
         gaps = queries.gaps(now - DAY, now + DAY)
@@ -152,7 +153,7 @@ class Gatherer:
             survey=view.survey,
             errors=_errors(queries, open_ones),
             names=self._statistics(queries, now, open_ones),
-            stuck=_by_name(queries, queries.stuck(MOST_FOUND) if view.stuck else []),
+            stuck=_by_name(queries, stuck),
             orphaned=_by_name(queries, orphaned),
             poison=_poison(queries),
             gaps=gaps,
@@ -164,6 +165,9 @@ class Gatherer:
             event_queue=view.event_queue,
             open_keys=frozenset((one.kind, one.key) for one in open_ones),
             schedules=judged,
+            partial=frozenset(
+                kind for kind, ids in (("task-stuck", stuck), ("task-orphaned", orphaned)) if len(ids) >= MOST_FOUND
+            ),
             are_events_merged=is_merged,
         )
         return kept, facts, changes
@@ -255,7 +259,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
             named.setdefault(task.record.name or "unknown", []).append(task)
-    return [NamedTasks(name, tuple(tasks), len(ids) >= MOST_FOUND) for name, tasks in named.items()]
+    return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:

@@ -142,6 +142,8 @@ class Holding(MemoryReader):
         super().__init__(server)
         self.all = server.incidents
         self.held: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """Of those tasks whose name is known."""
         self.without: list[str] = []
         self.queries.open = lambda count, offset=0: list(self.held)[offset:count]  # type: ignore[method-assign]
         self.queries.orphaned = lambda count: self.without[:count]  # type: ignore[method-assign]
@@ -160,7 +162,10 @@ class Holding(MemoryReader):
         return found
 
     def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
-        return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
+        return [
+            KeptTask(TaskRecord(task_id=one, state=State.STARTED, name=self.names.get(one), worker=self.held[one]))
+            for one in ids
+        ]
 
 
 def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: MemoryServer) -> None:
@@ -199,6 +204,44 @@ def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -
 
     assert look(999) == ["999 tasks of unknown are orphaned: no worker or queue has them any longer"]
     assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: no worker or queue has them any longer"]
+
+
+def test_an_orphaned_task_among_too_many_is_not_over(server: MemoryServer) -> None:
+    """Given an incident of an orphaned task, when so many others are orphaned that no look reaches that task, the
+    incident goes on; when it is orphaned no longer, and all others are looked at, the incident is over."""
+    reader = Holding(server)
+    reader.held = {"rare": "celery@a"}
+    reader.names["rare"] = "shop.rare"
+    reader.without = ["rare"]
+
+    def phase() -> Phase:
+        kept, facts, _ = Gatherer().gather(reader, VIEW._replace(orphaned=len(reader.without)))
+        reader.all.update({one.id: one for one in advance(kept, see(facts), facts.now).changed})
+        return next(one.phase for one in reader.all.values() if one.key == "shop.rare")
+
+    assert [phase(), phase()] == [Phase.PENDING, Phase.FIRING]
+    reader.hold("celery@b", 1000)
+    reader.without = [*(one for one in reader.held if one != "rare"), "rare"]
+    assert [phase(), phase()] == [Phase.FIRING, Phase.FIRING]
+    reader.without = reader.without[:999]
+    assert phase() is Phase.RESOLVED
+
+
+def test_of_stuck_tasks_without_records_as_many_are_looked_at(server: MemoryServer) -> None:
+    """Given more orphaned tasks than are looked at, what is not seen may be among the others, even if nothing is known
+    of those that are looked at; given fewer, all were looked at. The same holds for stuck ones."""
+    reader = Holding(server)
+    reader.queries.tasks = lambda ids, texts=frozenset(): [None] * len(ids)  # type: ignore[method-assign]
+    reader.queries.stuck = lambda count: reader.without[:count]  # type: ignore[method-assign]
+
+    def partial(stuck: int, orphaned: int) -> frozenset[str]:
+        reader.without = [str(number) for number in range(max(stuck, orphaned))]
+        _, facts, _ = Gatherer().gather(reader, VIEW._replace(stuck=stuck, orphaned=orphaned))
+        return see(facts).partial
+
+    assert partial(999, 999) == frozenset()
+    assert partial(0, 1001) == {"task-orphaned"}
+    assert partial(1001, 0) == {"task-stuck"}
 
 
 def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:

@@ -15,12 +15,13 @@ MOST_IDS = 20
 
 def task_stuck(facts: Facts) -> Iterator[Sighting]:
     """As confirmed by the leader."""
-    yield from _sightings("task-stuck", "stuck", facts.stuck)
+    yield from _sightings("task-stuck", "stuck", facts.stuck, facts)
 
 
 def task_orphaned(facts: Facts) -> Iterator[Sighting]:
     """As confirmed by the leader."""
-    yield from _sightings("task-orphaned", "orphaned: no worker or queue has them any longer", facts.orphaned)
+    what = "orphaned: no worker or queue has them any longer"
+    yield from _sightings("task-orphaned", what, facts.orphaned, facts)
 
 
 def poison_task(facts: Facts) -> Iterator[Sighting]:
@@ -48,7 +49,8 @@ def poison_task(facts: Facts) -> Iterator[Sighting]:
         )
 
 
-def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Sighting]:
+def _sightings(kind: str, what: str, found: Sequence[NamedTasks], facts: Facts) -> Iterator[Sighting]:
+    least = "at least " if kind in facts.partial else ""
     for one in found:
         count = len(one.tasks)
         verb = f"is {what}".replace("them", "it") if count == 1 else f"are {what}"
@@ -56,7 +58,7 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
         yield Sighting(
             kind,
             one.name,
-            f"{'at least ' * one.is_partial}{count_of(count, 'task')} of {visible(one.name)} {verb}",
+            f"{least}{count_of(count, 'task')} of {visible(one.name)} {verb}",
             size=count,
             command=_command_of(one.name, ids, count),
             workers=_workers_of(one),
