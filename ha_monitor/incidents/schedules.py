@@ -150,6 +150,7 @@ class ScheduleGatherer:
             gaps.append((went_back_at - MAY_REPEAT, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
         judged = judge(definitions, histories, runs, Look(now, coverage.until, coverage.since, gaps))
+        judged = judged._replace(is_whole=all(one.is_read for one in self._newest.values()))
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,

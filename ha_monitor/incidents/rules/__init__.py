@@ -46,7 +46,10 @@ def see(facts: Facts) -> Seen:
         unknown.update(OF_SCHEDULES)
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown
     found = [_with_changes(one, facts) for rule in RULES for one in rule(facts)]
-    return Seen(found, frozenset(judged), facts.partial)
+    partial = facts.partial
+    if facts.schedules is not None and not facts.schedules.is_whole:
+        partial = partial.union(OF_SCHEDULES)
+    return Seen(found, frozenset(judged), partial)
 
 
 def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:
