@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from ha_monitor.events.catalogue import State
 from ha_monitor.incidents import schedules
 from ha_monitor.incidents.facts import Facts
 from ha_monitor.incidents.rules import OF_SCHEDULES, see
@@ -35,6 +36,7 @@ class Bed:
         self.now = 0.0
         self.runs: dict[str, float] = {}
         self.leader = ScheduleGatherer()
+        self.state_of_runs = State.SUCCESS
 
     def names(self) -> list[str]:
         return sorted({"t", *map(name_of, self.runs)})
@@ -44,7 +46,10 @@ class Bed:
 
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
         return [
-            None if self.runs[one] < self.now - DAY else task(one, at=self.runs[one], name=name_of(one)) for one in ids
+            None
+            if self.runs[one] < self.now - DAY
+            else task(one, self.state_of_runs, at=self.runs[one], name=name_of(one))
+            for one in ids
         ]
 
     def look(self, now: float) -> Judgement | None:
@@ -155,3 +160,12 @@ def test_while_some_runs_are_not_read_no_incident_of_a_schedule_ends(monkeypatch
 
     assert told(bed, NOW) == (["a"], frozenset(OF_SCHEDULES))
     assert told(bed, NOW + 5) == (["a", "b"], frozenset())
+
+
+def test_schedules_whose_runs_do_not_end_are_judged_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more runs that have not ended than one look reads again, each schedule is judged at every other look."""
+    monkeypatch.setattr(schedules, "MOST_READ", 1)
+    bed = of_two_tasks()
+    bed.state_of_runs = State.STARTED
+
+    assert [told(bed, NOW + 5 * number)[0] for number in range(4)] == [["a"], ["b"], ["a"], ["b"]]
