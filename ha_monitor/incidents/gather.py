@@ -299,7 +299,8 @@ def _lost_tasks(
     for one in groups:
         if names := still[one.id]:
             more = [task for name in again.intersection(names) for task in held.get(name, [])]
-            found[names[0]] = _followed(queries, one, more, orphaned, is_partial=is_partial)
+            is_cut = is_partial and not again.isdisjoint(names)
+            found[names[0]] = _followed(queries, one, more, orphaned, is_partial=is_cut)
     return found
 
 

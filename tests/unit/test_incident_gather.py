@@ -158,8 +158,7 @@ class Holding(MemoryReader):
         kept, facts, _ = Gatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
         changes = advance(kept, see(facts), facts.now)
         self.all.update({one.id: one for one in changes.changed})
-        (found,) = (one for one in self.all.values() if one.kind == "worker-lost")
-        return found
+        return next(one for one in self.all.values() if one.kind == "worker-lost")
 
     def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
         return [
@@ -258,6 +257,26 @@ def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) 
         assert reader.look(both).summary.endswith(" with 50 tasks: 50 being asked about")
     reader.hold("celery@z", 5)
     assert reader.look([*both, "celery@z"]).summary.endswith(" with 55 tasks: 55 being asked about")
+
+
+def test_what_was_counted_in_full_stays_so_when_another_worker_is_lost(server: MemoryServer) -> None:
+    """Given a worker that was lost with three tasks, all of which were found, and later another one while more tasks
+    are open than are searched, only what is said of the other is incomplete; but the first is, too, once workers of its
+    own are lost again meanwhile."""
+    reader = Holding(server)
+    reader.hold("celery@a", 3)
+    reader.look(["celery@a", "celery@b"])
+    assert reader.look(["celery@a"]).summary.endswith(" with 3 tasks: 3 being asked about")
+    server.clock.now += 120  # type: ignore[attr-defined]
+    reader.hold("celery@x", 5000)
+
+    first = reader.look(["celery@a", "celery@c"])
+
+    assert first.summary.endswith(" with 3 tasks: 3 being asked about")
+    assert [one.facts["incomplete"] for one in reader.all.values()] == [0, 1]
+    assert reader.look(["celery@a", "celery@b", "celery@c"]).summary.endswith(
+        " with at least 3 tasks: 3 being asked about"
+    )
 
 
 @pytest.mark.parametrize(
