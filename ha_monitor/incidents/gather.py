@@ -41,6 +41,8 @@ MOST_OPEN = 5000
 """Open tasks that are searched for those of a lost worker."""
 MOST_FOUND = 1000
 """Stuck tasks that are looked at; orphaned ones likewise."""
+NAMELESS = "unknown"
+"""The key of an incident of tasks whose name never arrived, as in counts and groups of errors."""
 POISON = 2
 """Runs of a task that must have lost their worker before the task counts as poison."""
 MEMORY_EVERY = MINUTE
@@ -258,7 +260,7 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     named: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
-            named.setdefault(task.record.name or "unknown", []).append(task)
+            named.setdefault(task.record.name or NAMELESS, []).append(task)
     return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
 
 
@@ -271,7 +273,7 @@ def _poison(queries: Queries) -> list[PoisonTasks]:
     found: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None and task.record.state not in _ENDED:
-            found.setdefault(task.record.name or "", []).append(task)
+            found.setdefault(task.record.name or NAMELESS, []).append(task)
     made = []
     for name, tasks in found.items():
         lost = [runs[task.record.task_id] for task in tasks]

@@ -21,6 +21,7 @@ from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import KeptTask
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.results import WorkerState
+from ha_monitor.store.worker_runs import LostRun
 from tests.unit.builders import TurnedClock
 
 VIEW = View((), True, None, 0, 0, 0.0, [], may_judge=True)
@@ -224,6 +225,23 @@ def test_an_orphaned_task_among_too_many_is_not_over(server: MemoryServer) -> No
     assert [phase(), phase()] == [Phase.FIRING, Phase.FIRING]
     reader.without = reader.without[:999]
     assert phase() is Phase.RESOLVED
+
+
+def test_tasks_whose_name_never_came_are_told_of_as_unknown(server: MemoryServer) -> None:
+    """Given a task without a name that is stuck, orphaned, and lost two workers, each incident says so."""
+    reader = Holding(server)
+    reader.held, reader.without = {"t1": "celery@a"}, ["t1"]
+    reader.queries.stuck = lambda count: ["t1"]  # type: ignore[method-assign]
+    runs = [LostRun("t1", "celery@a", 1), LostRun("t1", "celery@b", 2)]
+    reader.queries.lost_runs = lambda: runs  # type: ignore[method-assign]
+
+    _, facts, _ = Gatherer().gather(reader, VIEW._replace(stuck=1, orphaned=1))
+
+    assert {one.kind: (one.key, " of unknown " in one.summary) for one in see(facts).sightings} == {
+        "task-stuck": ("unknown", True),
+        "task-orphaned": ("unknown", True),
+        "poison-task": ("unknown", True),
+    }
 
 
 def test_of_stuck_tasks_without_records_as_many_are_looked_at(server: MemoryServer) -> None:
