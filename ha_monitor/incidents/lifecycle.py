@@ -2,8 +2,9 @@
 
 An incident that is seen for the first time is pending, at least until the next look. So its id is stored before anybody
 is notified, and a repeated call notifies nobody twice. While a kind cannot be judged, no incident of it begins or ends,
-and that time counts towards no duration. Times come from the store's clock, which may be set back: stored times are
-clamped, so that none lies in the future.
+and that time counts towards no duration. The same holds for one that is not seen while not everything of its kind was
+looked at. Times come from the store's clock, which may be set back: stored times are clamped, so that none lies in the
+future.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def advance(
     ending = {(one.kind, one.key): one for one in seen.sightings if one.is_ending}
     after: list[Incident] = []
     for place, one in known.items():
-        went_on = _gone_on(one, found.get(place), now, is_judged=one.kind in seen.judged)
-        if went_on is not None and went_on.is_open and place not in found and one.kind in seen.judged:
+        is_judged = one.kind in seen.judged and (place in found or one.kind not in seen.partial)
+        went_on = _gone_on(one, found.get(place), now, is_judged=is_judged)
+        if went_on is not None and went_on.is_open and place not in found and is_judged:
             went_on = _as_it_ends(went_on, ending.get(place))
         if went_on is not None:
             after.append(went_on)
