@@ -38,7 +38,8 @@ class Pace(NamedTuple):
     """None for a service that groups messages itself."""
     most_parts: int = MOST_PARTS
     ends_for: float = 0.0
-    """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it."""
+    """Seconds for which a resolved incident is repeated every `repeat` seconds, to a service that may forget it. Such a
+    service considers resolved what is not repeated."""
 
 
 Refusal = tuple[str, str, Phase]
@@ -101,7 +102,7 @@ def plan(
             and (
                 found := _due(
                     *(one, name, pace, book, made.noted),
-                    hidden=_is_silenced(one, book.now) or one.cause in heard,
+                    follows=one.cause in heard,
                     held=one.id in held,
                 )
             )
@@ -151,20 +152,21 @@ def _due(
     book: Book,
     noted: list[tuple[str, str, float]],
     *,
-    hidden: bool,
+    follows: bool,
     held: bool,
 ) -> _Due | None:
     """What a channel is to be told about an incident, and when; None for nothing.
 
-    :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
-        considers an alert resolved if it is not repeated.
+    :param follows: the channel hears of the cause. It still gets repeats if it considers resolved what is not repeated.
+    :param held: notify only channels that know that the incident fires. Those still get repeats.
     """
     told = book.told.get((incident.id, channel))
     number = told.times + 1 if told else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
         return _due_end(incident, pace, told, book.now)
-    if hidden or (held and (told is None or not told.times or told.phase is Phase.RESOLVED)):
+    knows = told is not None and told.times > 0 and told.phase is Phase.FIRING
+    if _is_silenced(incident, book.now) or (held and not knows) or (follows and not (knows and pace.ends_for > 0)):
         return None
     part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
     if told is None:

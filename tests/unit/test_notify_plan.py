@@ -360,6 +360,25 @@ def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
     assert [sorted(what) for _, _, what in world.said()[1:]] == [["again firing", "new firing", "over firing"]]
 
 
+def test_what_follows_is_still_repeated_to_a_service_that_would_report_its_end() -> None:
+    """Given a late queue that was told, when its cause begins, Alertmanager, which would report the queue's end, is
+    still told of the queue each minute, and the other channel of the cause alone; what begins after its cause is told
+    to neither.
+    """
+    world = World(am=NO_WAIT, chat=Pace())
+    world.put(incident("q", kind="queue-late"))
+    world.live(50)
+    world.put(incident("c"), incident("q", kind="queue-late", cause="c"))
+    world.put(incident("new", kind="task-orphaned", cause="c"))
+    world.live(5 * 3600, step=10)
+
+    posted = {at for at, _, what in world.said("am") if "q firing" in what}
+    assert posted == {60.0 * number for number in range(len(posted))}
+    assert len(posted) == 301
+    assert [what for _, _, what in world.said()] == [["q firing"], ["c firing"], ["c firing"]]
+    assert not any("new firing" in what for channel in ("am", "chat") for _, _, what in world.said(channel))
+
+
 def test_an_end_is_told_although_it_is_silenced_by_then() -> None:
     """Given an incident that was told and silenced then, those who were woken hear that it is over."""
     world = World()
