@@ -26,16 +26,11 @@ class TryAgain(NotDelivered):
 
 
 class Refused(NotDelivered):
-    """The service will not take this message as it is: a person must act."""
-
-    def __init__(self, text: str, *, status: int | None = None) -> None:
-        """:param status: of the HTTP answer, if there was one."""
-        super().__init__(text)
-        self.status = status
+    """The service will not take this message as it is: a person must act. As far as is known, it may take others."""
 
 
-class MessageRefused(Refused):
-    """The service refuses this message for what is in it, as far as is known: it may take others."""
+class LoginRefused(Refused):
+    """The service refuses the credentials, so it takes no message. It may lock the account after some attempts."""
 
 
 class Deadline:

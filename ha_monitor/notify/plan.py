@@ -44,7 +44,18 @@ class Pace(NamedTuple):
 
 Refusal = tuple[str, str, Phase]
 """Channel, id of the incident, and the phase that the refused message was about."""
-_NO_REFUSALS: Mapping[Refusal, float] = MappingProxyType({})
+
+
+class Retry(NamedTuple):
+    """How something that was refused is tried again."""
+
+    wait: float
+    """Seconds for which it is not tried."""
+    among: int
+    """Incidents in the message that was refused. One alone is refused for what is in it, as far as is known."""
+
+
+_NO_REFUSALS: Mapping[Refusal, Retry] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
@@ -76,15 +87,15 @@ def plan(
     token: int,
     *,
     held: frozenset[str] = frozenset(),
-    refused: Mapping[Refusal, float] = _NO_REFUSALS,
+    refused: Mapping[Refusal, Retry] = _NO_REFUSALS,
 ) -> Plan:
     """What is due at `book.now`.
 
     :param paces: of all channels, by name.
     :param token: fencing token of this instance.
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
-    :param refused: what channels refused, with the seconds for which it is not tried again. After them, it is due after
-        everything that was not refused.
+    :param refused: what channels refused. It is tried again after everything that was not refused, in a message of its
+        own, with at most half as many incidents.
     """
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
@@ -98,19 +109,17 @@ def plan(
         due = [
             found
             for one in by_channel[name]
-            if refused.get((name, one.id, one.phase), 0.0) <= 0
-            and (
-                found := _due(
-                    *(one, name, pace, book, made.noted),
-                    follows=one.cause in heard,
-                    held=one.id in held,
-                )
-            )
+            if (found := _due(*(one, name, pace, book, made.noted), follows=one.cause in heard, held=one.id in held))
         ]
         if name in busy:
             continue
-        groups = _in_groups(name, pace, due, incidents, book)
-        if (message := _message(name, pace, groups, book, token, refused=refused)) is not None:
+        fresh = [one for one in due if _refusal(name, one) not in refused]
+        again = [one for one in due if (retry := refused.get(_refusal(name, one))) is not None and retry.wait <= 0]
+        groups = _in_groups(name, pace, fresh, incidents, book)
+        is_again = not groups
+        if is_again:
+            groups = _half(name, _in_groups(name, pace, again, incidents, book), refused)
+        if (message := _message(name, pace, groups, book, token, is_again=is_again)) is not None:
             made.messages.append(message)
     return made
 
@@ -232,21 +241,38 @@ def _in_groups(
     return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
 
 
+def _half(channel: str, groups: Iterable[Iterable[_Due]], refused: Mapping[Refusal, Retry]) -> list[list[_Due]]:
+    """The one group of what was refused that is tried again now: half of what was refused in the largest message, since
+    that is the least likely to be refused for what is in it.
+    """
+    among = [(refused[_refusal(channel, one)].among, one) for group in groups for one in group]
+    most = max((number for number, _ in among), default=0)
+    chosen = [one for number, one in among if number == most]
+    return [chosen[: max(1, most // 2)]] if chosen else []
+
+
+def _refusal(channel: str, due: _Due) -> Refusal:
+    return channel, due.part.incident, due.part.phase
+
+
 def _message(
-    channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int, *, refused: Mapping[Refusal, float]
+    channel: str, pace: Pace, groups: list[list[_Due]], book: Book, token: int, *, is_again: bool
 ) -> Claim | None:
+    """The next message of these groups.
+
+    :param is_again: whether they were refused before. The last message of an hour is kept for others.
+    """
     if not groups:
         return None
     chosen, is_digest = groups[0], False
     if pace.most_an_hour is None:
         chosen = [one for group in groups for one in group]
-        chosen.sort(key=lambda one: (channel, one.part.incident, one.part.phase) in refused)
     else:
         taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
-        left = pace.most_an_hour - taken
+        left = pace.most_an_hour - taken - (1 if is_again else 0)
         if left <= 0:
             return None
-        if left == 1 or len(groups) > left:
+        if not is_again and (left == 1 or len(groups) > left):
             chosen, is_digest = [one for group in groups for one in group], True
     parts = tuple(one.part for one in chosen[: pace.most_parts])
     return Claim(delivery_id(parts[0], channel), channel, parts, book.now, token, is_digest)

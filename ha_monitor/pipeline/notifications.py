@@ -12,11 +12,12 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
-from ha_monitor.notify.channel import LONGEST, Channel, MessageRefused, TryAgain
+from ha_monitor.notify.channel import LONGEST, Channel, LoginRefused, Refused, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, Refusal, believed_to_fire, plan
+from ha_monitor.notify.plan import Pace, Refusal, Retry, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.courier import REFUSED_PAUSE, Courier, Outcome
+from ha_monitor.pipeline.refusals import Refusals
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
@@ -100,8 +101,7 @@ class NotificationsDuty:
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
-        self._refused: dict[Refusal, Schedule] = {}
-        """What channels refused for what is in it, and when it is tried again."""
+        self._refusals = {name: Refusals(clock, REFUSED_PAUSE) for name in self._paces}
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
@@ -116,8 +116,7 @@ class NotificationsDuty:
         """Names of the channels with which something is wrong, as far as this instance knows: also of one that still
         refuses a message, although it takes others.
         """
-        refusing = {channel for channel, _, _ in self._refused}
-        return [name for name, courier in self._couriers.items() if courier.is_failing or name in refusing]
+        return [name for name, one in self._couriers.items() if one.is_failing or self._refusals.get(name)]
 
     @property
     def believed(self) -> frozenset[str] | None:
@@ -169,7 +168,7 @@ class NotificationsDuty:
         held = self._incidents.unjudged()
         refused = self._still_refused(incidents)
         made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
-        claimed = [claim for claim in made.messages if self._couriers[claim.channel].is_free]
+        claimed = [claim for claim in made.messages if self._is_free(claim.channel)]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:
             changes = Changes(claimed=claimed, released=nobodys, noted=made.noted, forgotten=made.forgotten)
@@ -183,12 +182,12 @@ class NotificationsDuty:
             if claim.channel in self._paces and self._may_make(claim, book.now):
                 self._make(claim, by_id, book.now)
 
-    def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, float]:
-        """What channels refused, with the seconds for which it is not tried again. Forgets what is no longer due."""
-        if self._refused:
-            phases = {(one.id, one.phase) for one in incidents}
-            self._refused = {what: pause for what, pause in self._refused.items() if what[1:] in phases}
-        return {what: pause.remaining() for what, pause in self._refused.items()}
+    def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, Retry]:
+        """What channels refused. Forgets what is no longer due."""
+        phases = {(one.id, one.phase) for one in incidents}
+        for refusals in self._refusals.values():
+            refusals.keep(phases)
+        return {(name, *what): retry for name, one in self._refusals.items() for what, retry in one.retries().items()}
 
     def _tell(self, planned: Changes) -> Book | None:
         """Tell the store what became of the messages, and what was planned."""
@@ -205,9 +204,11 @@ class NotificationsDuty:
             self._store_is_ahead = book.now - self._clock.monotonic()
         return book
 
+    def _is_free(self, name: str) -> bool:
+        return self._couriers[name].is_free and self._refusals[name].remaining() <= 0
+
     def _may_make(self, claim: Claim, now: float) -> bool:
-        courier = self._couriers[claim.channel]
-        if courier.is_busy_with(claim) or not courier.is_free:
+        if self._couriers[claim.channel].is_busy_with(claim) or not self._is_free(claim.channel):
             return False
         # A claim time in the future is from before the clock was put back.
         return claim.token == self._store.token or not 0 <= now - claim.at < MADE_AGAIN_AFTER
@@ -245,16 +246,14 @@ class NotificationsDuty:
             is_unknown = isinstance(outcome.error, TryAgain) and outcome.error.maybe_taken
             if outcome.claim is not None and not is_unknown:
                 self._released.append(outcome.claim.id)
-            if outcome.claim is not None and isinstance(outcome.error, MessageRefused):
-                for part in outcome.claim.parts:
-                    pause = self._refused[name, part.incident, part.phase] = Schedule(self._clock, REFUSED_PAUSE)
-                    pause.restart()
+            is_login = isinstance(outcome.error, LoginRefused)
+            if outcome.claim is not None and isinstance(outcome.error, Refused) and not is_login:
+                self._refusals[name].refused(outcome.claim.parts)
             return
         self._stats.notifications += 1
         if outcome.claim is None:
             return
-        for part in outcome.claim.parts:
-            self._refused.pop((name, part.incident, part.phase), None)
+        self._refusals[name].taken(outcome.claim.parts)
         self._taken.append(Taken(outcome.claim, self._clock.monotonic() + self._store_is_ahead))
         if news := _news(outcome.claim.parts):
             self._logger.info("notification-sent", channel=name, id=outcome.claim.id, incidents=news)

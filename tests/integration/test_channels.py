@@ -23,7 +23,7 @@ from ha_monitor.config.notify import (
     Secrets,
     Webhook,
 )
-from ha_monitor.notify.channel import Channel, Deadline, Refused, TryAgain
+from ha_monitor.notify.channel import Channel, Deadline, LoginRefused, Refused, TryAgain
 from ha_monitor.notify.channels import make_channel
 from ha_monitor.notify.message import lines_of
 from tests.conftest import missing
@@ -227,7 +227,7 @@ def test_a_mail_arrives_with_tls_and_a_password(trusted: Certificate) -> None:
         settings = mail_settings(server.port, tls="starttls", username="monitor")
         assert made(settings, password="pa55word").deliver(message(), deadline()) == ""
         assert made(settings, password="pa55word").probe(deadline()).endswith("answers, and accepts the password")
-        with pytest.raises(Refused, match="it answers 535") as caught:
+        with pytest.raises(LoginRefused, match="it answers 535") as caught:
             made(settings, password="wr0ng").deliver(message(), deadline())
 
         (mail,) = server.mails

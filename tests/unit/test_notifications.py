@@ -15,7 +15,7 @@ from ha_monitor.config.notify import Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.notify import http
-from ha_monitor.notify.channel import LONGEST, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.channel import LONGEST, Deadline, LoginRefused, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.channels import pace_of, pagerduty
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import GROUP, MORE, Pace
@@ -318,7 +318,7 @@ class Choosy(Receiver):
         name = message.notices[0].incident.id
         self.asked.append(name)
         if self.takes_none or name in self.refused:
-            raise MessageRefused(f"it answers 400: {name}")
+            raise Refused(f"it answers 400: {name}")
         return super().deliver(message, deadline)
 
 
@@ -404,11 +404,136 @@ def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     assert len(service.asked) == asked
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, MessageRefused), (401, Refused), (404, Refused), (503, TryAgain)])
-def test_pagerduty_refuses_an_event_for_itself_with_status_400(
+class Picky(Receiver):
+    """Takes several incidents in one message, and refuses each message that is about certain ones."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = set(refused)
+        self.asked: list[str] = []
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        names = [one.incident.id for one in message.notices]
+        self.asked.append("".join(names))
+        if self.refused.intersection(names):
+            raise Refused("it answers 554: looks like spam")
+        return super().deliver(message, deadline)
+
+
+def test_a_message_that_is_always_refused_does_not_hold_back_what_becomes_due() -> None:
+    """Given a page that the channel refuses each time, when one of another kind becomes due, then it is sent within
+    seconds, and the refused one is tried again every ten minutes, by itself.
+    """
+    service = Picky("a")
+    bed = Bed(chat=service)
+    bed.known.all = [incident("a")]
+    for _ in range(5):
+        bed.go()
+        bed.settled()
+    bed.known.all.append(incident("q", START + 5, kind="queue-late"))
+    for _ in range(5):
+        bed.go()
+        bed.settled()
+    assert service.asked == ["a", "q"]
+    for _ in range(2):
+        bed.go(seconds=REFUSED_PAUSE)
+        bed.settled()
+
+    assert service.asked == ["a", "q", "a", "a"]
+    assert service.got == [("q.chat.1", ["q firing"])]
+
+
+@pytest.mark.parametrize("bad", ["a", "d", "h", "be"])
+def test_what_was_refused_together_is_sent_but_for_what_is_refused_by_itself(bad: str) -> None:
+    """Given eight incidents of one kind, some of which the channel refuses, when they are due in one message, then all
+    others are sent within a minute, in few messages, and those alone are tried again after ten minutes; what is
+    accepted then is sent.
+    """
+    service = Picky(*bad)
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(more=0.0))
+    bed.known.all = [incident(name) for name in "abcdefgh"]
+    for _ in range(60):
+        bed.go(seconds=0.5)
+        bed.settled()
+
+    told = sorted(what for _, found in service.got for what in found)
+    assert told == [f"{name} firing" for name in "abcdefgh" if name not in bad]
+    assert len(service.got) <= 4
+    assert bed.duties["1"].failing == ["chat"]
+    service.refused.clear()
+    service.asked.clear()
+    bed.go(seconds=REFUSED_PAUSE)
+    for _ in range(3):
+        bed.settled()
+        bed.go()
+    assert service.asked == list(bad)
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_refused_everything_gets_the_rest_together_when_it_takes_messages_again() -> None:
+    """Given a channel that refuses all messages for two days, so that each incident was refused by itself, when it
+    takes one of them, then it gets the others in one message; meanwhile it was asked every few minutes at most.
+    """
+    names = "abcdefgh"
+    service = Picky(*names)
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(more=0.0))
+    bed.known.all = [incident(name) for name in names]
+    for _ in range(48 * 60):
+        bed.go(seconds=60)
+        bed.settled()
+    assert set(names) < set(service.asked)
+    assert len(service.asked) < 48 * 12
+
+    service.refused.clear()
+    service.asked.clear()
+    for _ in range(20):
+        bed.go(seconds=60)
+        bed.settled()
+    assert [len(asked) for asked in service.asked] == [1, 7]
+
+
+def test_what_was_refused_leaves_the_last_message_of_an_hour_to_others() -> None:
+    """Given a channel that may get two messages an hour, when what it refused is due after one, then it waits, and a
+    new page is sent at once.
+    """
+    service = Picky("a")
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(most_an_hour=2))
+    bed.known.all = [incident("a"), incident("q", kind="queue-late")]
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+    assert service.asked == ["a", "q"]
+    service.refused.clear()
+    bed.go(seconds=REFUSED_PAUSE)
+    bed.settled()
+    bed.known.all.append(incident("n", bed.clock.time(), kind="no-consumer"))
+    bed.go()
+    bed.settled()
+
+    assert service.asked == ["a", "q", "n"]
+
+
+def test_credentials_that_are_refused_are_not_tried_with_each_message() -> None:
+    """Given a service that refuses the password, when several kinds of incidents are due, then it is asked once in ten
+    minutes: it may lock the account.
+    """
+    bed = Bed(chat=Receiver(fails(LoginRefused("it answers 535"), times=3)))
+    bed.known.all = [incident(name, kind=f"kind-{name}") for name in "abcde"]
+    for _ in range(25):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert bed.receivers["chat"].calls == 3
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, Refused), (401, LoginRefused), (404, Refused), (503, TryAgain)])
+def test_an_answer_refuses_the_message_or_the_login_or_is_temporary(
     status: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given the answers of PagerDuty, only status 400 is about the event alone."""
+    """Given the answers of PagerDuty, only status 401 says that it takes no event; with others it may take another."""
     answer = http.Answer(status, b"Event object is invalid")
     monkeypatch.setattr(pagerduty, "request", lambda _method, url, *_, **__: http._good(answer, url))
     channel = pagerduty.PagerDutyChannel(PagerDuty(), Secrets(key="k" * 32))
