@@ -94,8 +94,8 @@ def plan(
     :param paces: of all channels, by name.
     :param token: fencing token of this instance.
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
-    :param refused: what channels refused. It is tried again after everything that was not refused, in a message of its
-        own, with at most half as many incidents.
+    :param refused: what channels refused, in this order. It is tried again after everything that was not refused, in a
+        message of its own, with at most half as many incidents.
     """
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book))
@@ -243,11 +243,11 @@ def _in_groups(
 
 def _half(channel: str, groups: Iterable[Iterable[_Due]], refused: Mapping[Refusal, Retry]) -> list[list[_Due]]:
     """The one group of what was refused that is tried again now: half of what was refused in the largest message, since
-    that is the least likely to be refused for what is in it.
+    that is the least likely to be refused for what is in it; the longest ago first.
     """
-    among = [(refused[_refusal(channel, one)].among, one) for group in groups for one in group]
-    most = max((number for number, _ in among), default=0)
-    chosen = [one for number, one in among if number == most]
+    ready = {_refusal(channel, one): one for group in groups for one in group}
+    most = max((refused[what].among for what in ready), default=0)
+    chosen = [ready[what] for what, retry in refused.items() if what in ready and retry.among == most]
     return [chosen[: max(1, most // 2)]] if chosen else []
 
 

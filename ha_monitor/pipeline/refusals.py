@@ -38,11 +38,15 @@ class Refusals:
 
     def remaining(self) -> float:
         """Seconds for which no message is tried."""
-        return self._backoff.remaining()
+        return self._any.remaining()
 
     def retries(self) -> dict[Notified, Retry]:
-        """What was refused, and how it is tried again."""
-        return {what: Retry(schedule.remaining(), among) for what, (among, schedule) in self._refused.items()}
+        """What was refused, in this order, and how it is tried again."""
+        known = self._known.remaining()
+        return {
+            what: Retry(max(schedule.remaining(), known if among == 1 else 0.0), among)
+            for what, (among, schedule) in self._refused.items()
+        }
 
     def keep(self, due: Collection[Notified]) -> None:
         """Forget what is no longer due."""
@@ -52,10 +56,13 @@ class Refusals:
         """Note that a message was refused."""
         told = [(part.incident, part.phase) for part in parts]
         among = len(told)
-        self._backoff.failed()
+        # What is refused by itself once more says nothing about others.
+        is_known = among == 1 and self._refused.get(told[0], (0, None))[0] == 1
+        (self._known if is_known else self._any).failed()
         for what in told:
             schedule = Schedule(self._clock, self._pause if among == 1 else 0.0)
             schedule.restart()
+            self._refused.pop(what, None)
             self._refused[what] = among, schedule
 
     def taken(self, parts: Sequence[Part]) -> None:
@@ -68,4 +75,7 @@ class Refusals:
         self._restart()
 
     def _restart(self) -> None:
-        self._backoff = Backoff(self._clock, FIRST_PAUSE, self._pause)
+        self._any = Backoff(self._clock, FIRST_PAUSE, self._pause)
+        """For all messages."""
+        self._known = Backoff(self._clock, FIRST_PAUSE, self._pause)
+        """For what was refused by itself."""

@@ -383,6 +383,54 @@ def test_what_was_refused_is_tried_again_after_everything_else() -> None:
     assert service.asked == ["a", "b", "a"]
 
 
+@pytest.mark.parametrize("bad", ["a", "acegi"])
+def test_what_is_refused_again_and_again_does_not_delay_what_is_new(bad: str) -> None:
+    """Given incidents whose events the service has refused every ten minutes for two hours, and nothing else, when a
+    page begins right after such a refusal, then it is sent within seconds, and so are two more after that.
+    """
+    service = Choosy(*bad)
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in bad]
+    for _ in range(12):
+        bed.go(seconds=REFUSED_PAUSE)
+        bed.settled()
+    until = len(service.asked)
+    while len(service.asked) == until:
+        bed.go(seconds=30)
+        bed.settled()
+    service.asked.clear()
+    bed.known.all.append(incident("x", bed.clock.time()))
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+    bed.known.all += [incident(name, bed.clock.time()) for name in "yz"]
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+
+    assert [name for name in service.asked if name not in bad] == ["x", "y", "z"]
+
+
+def test_each_of_those_that_are_refused_has_its_turn() -> None:
+    """Given five incidents whose events the service refuses for two hours, when it accepts the last one's from then on,
+    then that is sent within an hour: the others do not come before it each time.
+    """
+    service = Choosy(*"abcde")
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in "abcde"]
+    for _ in range(120):
+        bed.go(seconds=60)
+        bed.settled()
+    service.refused.discard("e")
+    for _ in range(60):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert service.got == [("e.pager.1", ["e firing"])]
+
+
 def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     """Given a wrong key, with which the service refuses every event, when many incidents are due for an hour, then it
     is asked a few times, not once a second; the end of an incident is not tried, since its beginning was not taken."""
