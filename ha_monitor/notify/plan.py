@@ -104,8 +104,10 @@ def plan(
         for name in _channels_of(one, routes, paces, book):
             by_channel[name].append(one)
     firing = [one for one in incidents if one.phase is Phase.FIRING]
+    lost = {what for what, retry in refused.items() if retry.among == 1}
     for name, pace in paces.items():
-        heard = _heard_of(name, firing, {one.id for one in by_channel[name]}, book)
+        goes_there = {one.id for one in by_channel[name] if (name, one.id, one.phase) not in lost}
+        heard = _heard_of(name, firing, goes_there, book)
         due = [
             found
             for one in by_channel[name]
@@ -140,7 +142,7 @@ def _channels_of(incident: Incident, routes: Sequence[Route], paces: Mapping[str
 def _heard_of(channel: str, firing: Iterable[Incident], goes_there: set[str], book: Book) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
-    :param goes_there: ids of the incidents that are routed to the channel.
+    :param goes_there: ids of the incidents that are routed to the channel, and that it does not refuse.
     """
     return {
         one.id
