@@ -45,15 +45,18 @@ class Outcome(NamedTuple):
 class Courier:
     """Delivers one message at a time. The loop calls all methods; none blocks."""
 
-    def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
+    def __init__(
+        self, channel: Channel, lease: Lease, clock: Clock, threads: Threads, every: float = float("inf")
+    ) -> None:
+        """:param every: seconds after which the channel must get the next message; no pause is longer."""
         self._channel = channel
         self._lease = lease
         self._clock = clock
         self._thread = threads.calls("notify")
         self._call: Future[str] | None = None
         self._claim: Claim | None = None
-        self._backoff = Backoff(clock, FIRST_PAUSE, LONGEST_PAUSE)
-        self._pause = Schedule(clock, REFUSED_PAUSE)
+        self._backoff = Backoff(clock, FIRST_PAUSE, min(LONGEST_PAUSE, every))
+        self._pause = Schedule(clock, min(REFUSED_PAUSE, every))
         self._slow = Schedule(clock, LONGEST_CALL)
         self._told = ""
         """The trouble that was reported last; empty if there is none."""

@@ -51,8 +51,13 @@ class Recipient(NamedTuple):
     channel: Channel
     pace: Pace | None
     """None for a channel that gets heartbeats instead of incidents."""
-    every: float = 0.0
+    beat_every: float = 0.0
     """Seconds between two heartbeats."""
+
+    @property
+    def every(self) -> float:
+        """Seconds after which it gets the same again. A service that gets nothing for longer reports what is not so."""
+        return self.beat_every if self.pace is None else self.pace.repeat
 
 
 def recipients_of(settings: Notify) -> dict[str, Recipient]:
@@ -95,13 +100,15 @@ class NotificationsDuty:
         self._logger = logger
         self._clock = clock
         self._due = Schedule(clock, LOOK_EVERY)
-        self._couriers = {name: Courier(one.channel, store, clock, threads) for name, one in recipients.items()}
+        self._couriers = {
+            name: Courier(one.channel, store, clock, threads, one.every) for name, one in recipients.items()
+        }
         self._paces = {name: one.pace for name, one in recipients.items() if one.pace is not None}
-        self._beats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
+        self._beats = {name: Schedule(clock, one.beat_every) for name, one in recipients.items() if one.pace is None}
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
-        self._refusals = {name: Refusals(clock, REFUSED_PAUSE) for name in self._paces}
+        self._refusals = {name: Refusals(clock, min(REFUSED_PAUSE, pace.repeat)) for name, pace in self._paces.items()}
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None

@@ -6,17 +6,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
-from ha_monitor.config.notify import Notify, PagerDuty, Secrets
+from ha_monitor.config.notify import Alertmanager, Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.notify import http
 from ha_monitor.notify.channel import LONGEST, Deadline, LoginRefused, NotDelivered, Refused, TryAgain
-from ha_monitor.notify.channels import pace_of, pagerduty
+from ha_monitor.notify.channels import alertmanager, pace_of, pagerduty
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import GROUP, MORE, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
@@ -575,6 +576,93 @@ def test_credentials_that_are_refused_are_not_tried_with_each_message() -> None:
         bed.settled()
 
     assert bed.receivers["chat"].calls == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(Refused("it answers 403"), id="refused"),
+        pytest.param(LoginRefused("it answers 401"), id="login"),
+        pytest.param(TryAgain("it is away"), id="away"),
+    ],
+)
+def test_alertmanager_is_told_again_before_it_reports_the_end(error: Exception) -> None:
+    """Given an Alertmanager with ten alerts that does not take messages for twenty minutes, then it is asked at least
+    once a minute, so that no alert expires after a short failure; when it takes messages again, all are posted within a
+    minute and seconds.
+    """
+    bed = Bed()
+    begins = bed.clock.now + 30
+    ends = begins + 1200
+    asked: list[float] = []
+
+    def fail() -> None:
+        asked.append(bed.clock.now)
+        if begins <= bed.clock.now < ends:
+            raise error
+
+    receiver = bed.receivers["am"] = Receiver(fail)
+    bed.duties["1"] = bed.duty("1", pace_of(Alertmanager(urls=["http://a:1"])))
+    bed.known.all = [incident(name) for name in "abcdefghij"]
+    bed.go()
+    bed.settled()
+    assert [len(what) for _, what in receiver.got] == [10]
+    receiver.got.clear()
+    while bed.clock.now < ends + 70:
+        bed.go()
+        bed.settled()
+
+    assert max(later - earlier for earlier, later in pairwise(asked)) <= 65
+    assert {what for _, found in receiver.got for what in found} == {f"{name} firing" for name in "abcdefghij"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        pytest.param([Refused("no"), TryAgain("away")], TryAgain, id="away after a refusal"),
+        pytest.param([TryAgain("away"), Refused("no")], TryAgain, id="away before a refusal"),
+        pytest.param([LoginRefused("no"), Refused("no")], Refused, id="refused after a login"),
+    ],
+)
+def test_a_cluster_is_asked_again_as_the_member_that_may_take_it_soonest(
+    errors: list[NotDelivered], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given members that all fail, the failure counts after which another attempt is the most promising."""
+    left = list(errors)
+
+    def fail(*_: object, **__: object) -> None:
+        raise left.pop(0)
+
+    monkeypatch.setattr(alertmanager, "request", fail)
+    channel = alertmanager.AlertmanagerChannel(Alertmanager(urls=["http://a:1", "http://b:1"]), Secrets())
+    notice = Notice("a.am.1", Phase.FIRING, incident("a"), 0.0)
+
+    with pytest.raises(NotDelivered) as raised:
+        channel.deliver(Message("a.am.1", "shop", (notice,), 0.0, "", False), Deadline(TurnedClock()))
+
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("error", [Refused("it answers 404"), LoginRefused("it answers 401"), TryAgain("it is away")])
+def test_a_heartbeat_goes_on_in_time_after_a_failure(error: Exception) -> None:
+    """Given a heartbeat every minute that fails for an hour, then it is tried about every minute, so that the service
+    does not report that the monitor is down once it answers again.
+    """
+    bed = Bed()
+    asked: list[float] = []
+
+    def fail() -> None:
+        asked.append(bed.clock.now)
+        raise error
+
+    bed.receivers["beat"] = Receiver(fail)
+    bed.duties["1"] = bed.duty("1", None)
+    for _ in range(12 * 60):
+        bed.go(seconds=4)
+        bed.settled()
+
+    assert len(asked) >= 50
+    assert max(later - earlier for earlier, later in pairwise(asked)) <= 70
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, Refused), (401, LoginRefused), (404, Refused), (503, TryAgain)])
