@@ -29,7 +29,7 @@ class Refused(NotDelivered):
     """The service will not take this message as it is: a person must act. As far as is known, it may take others."""
 
 
-class LoginRefused(Refused):
+class LoginRefused(NotDelivered):
     """The service refuses the credentials, so it takes no message. It may lock the account after some attempts."""
 
 

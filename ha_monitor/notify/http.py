@@ -58,7 +58,8 @@ def request(
 
     :param url: a valid http or https URL.
     :raises TryAgain: if the service cannot be reached, or says that it cannot answer now.
-    :raises Refused: if the service rejects the request, or redirects it; `LoginRefused` for status 401.
+    :raises LoginRefused: for status 401.
+    :raises Refused: if the service rejects the request, or redirects it.
     """
     parts = urlsplit(url)
     place = place_of(url)
@@ -192,7 +193,7 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
 
 
 def _good(answer: Answer, url: str) -> Answer:
-    """Raises `TryAgain` and `Refused` as `request` says."""
+    """Raises `NotDelivered` as `request` says."""
     status, place = answer.status, place_of(url)
     if 200 <= status < 300:
         return answer

@@ -66,6 +66,8 @@ class Plan(NamedTuple):
     noted: list[tuple[str, str, float]]
     """As in `Changes`."""
     forgotten: list[tuple[str, str]]
+    refused: set[Refusal]
+    """What was refused and is still due."""
 
 
 class _Due(NamedTuple):
@@ -98,7 +100,7 @@ def plan(
         message of its own, with at most half as many incidents.
     """
     busy = {claim.channel for claim in book.claims}
-    made = Plan([], [], _forgotten(incidents, paces, book))
+    made = Plan([], [], _forgotten(incidents, paces, book), set())
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
     for one in incidents:
         for name in _channels_of(one, routes, paces, book):
@@ -113,6 +115,7 @@ def plan(
             for one in by_channel[name]
             if (found := _due(*(one, name, pace, book, made.noted), follows=one.cause in heard, held=one.id in held))
         ]
+        made.refused.update(what for one in due if (what := _refusal(name, one)) in refused)
         if name in busy:
             continue
         fresh = [one for one in due if _refusal(name, one) not in refused]

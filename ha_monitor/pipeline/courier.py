@@ -60,6 +60,7 @@ class Courier:
         self._slow = Schedule(clock, LONGEST_CALL)
         self._told = ""
         """The trouble that was reported last; empty if there is none."""
+        self._fails = False
 
     @property
     def is_free(self) -> bool:
@@ -68,8 +69,8 @@ class Courier:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt failed, does not end, or succeeded with a remark."""
-        return bool(self._told)
+        """Whether the last attempt failed, other than by a refusal of its message, or does not end."""
+        return self._fails
 
     @property
     def is_delivering(self) -> bool:
@@ -121,7 +122,10 @@ class Courier:
         """
         if outcome is None:
             is_slow = self._call is not None and self._slow.is_due()
+            self._fails = self._fails or is_slow
             return self._trouble(f"a delivery has not ended after {LONGEST_CALL:g} s") if is_slow else ""
+        # A refusal is about this message, and the caller remembers it; a heartbeat is always the same message.
+        self._fails = outcome.error is not None and not (outcome.claim and isinstance(outcome.error, Refused))
         return self._trouble(str(outcome.error) if outcome.error else outcome.remark)
 
     def _trouble(self, text: str) -> str:

@@ -12,9 +12,9 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
-from ha_monitor.notify.channel import LONGEST, Channel, LoginRefused, Refused, TryAgain
+from ha_monitor.notify.channel import LONGEST, Channel, Refused, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, Refusal, Retry, believed_to_fire, plan
+from ha_monitor.notify.plan import Pace, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.courier import REFUSED_PAUSE, Courier, Outcome
 from ha_monitor.pipeline.refusals import Refusals
@@ -173,8 +173,10 @@ class NotificationsDuty:
         if incidents is None:
             return
         held = self._incidents.unjudged()
-        refused = self._still_refused(incidents)
+        refused = {(name, *what): how for name, one in self._refusals.items() for what, how in one.retries().items()}
         made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
+        for name, refusals in self._refusals.items():
+            refusals.keep({(incident, phase) for channel, incident, phase in made.refused if channel == name})
         claimed = [claim for claim in made.messages if self._is_free(claim.channel)]
         nobodys = [claim.id for claim in book.claims if claim.channel not in self._paces]
         if claimed or nobodys or made.noted or made.forgotten:
@@ -188,13 +190,6 @@ class NotificationsDuty:
         for claim in book.claims:
             if claim.channel in self._paces and self._may_make(claim, book.now):
                 self._make(claim, by_id, book.now)
-
-    def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, Retry]:
-        """What channels refused. Forgets what is no longer due."""
-        phases = {(one.id, one.phase) for one in incidents}
-        for refusals in self._refusals.values():
-            refusals.keep(phases)
-        return {(name, *what): retry for name, one in self._refusals.items() for what, retry in one.retries().items()}
 
     def _tell(self, planned: Changes) -> Book | None:
         """Tell the store what became of the messages, and what was planned."""
@@ -253,8 +248,7 @@ class NotificationsDuty:
             is_unknown = isinstance(outcome.error, TryAgain) and outcome.error.maybe_taken
             if outcome.claim is not None and not is_unknown:
                 self._released.append(outcome.claim.id)
-            is_login = isinstance(outcome.error, LoginRefused)
-            if outcome.claim is not None and isinstance(outcome.error, Refused) and not is_login:
+            if outcome.claim is not None and isinstance(outcome.error, Refused):
                 self._refusals[name].refused(outcome.claim.parts)
             return
         self._stats.notifications += 1

@@ -469,6 +469,14 @@ class Picky(Receiver):
         return super().deliver(message, deadline)
 
 
+class Remarks(Receiver):
+    """Takes each message, and something goes wrong nevertheless."""
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        super().deliver(message, deadline)
+        return "http://b:1: no answer in time"
+
+
 def test_a_message_that_is_always_refused_does_not_hold_back_what_becomes_due() -> None:
     """Given a page that the channel refuses each time, when one of another kind becomes due, then it is sent within
     seconds, and the refused one is tried again every ten minutes, by itself.
@@ -541,6 +549,70 @@ def test_a_channel_that_refused_everything_gets_the_rest_together_when_it_takes_
         bed.go(seconds=60)
         bed.settled()
     assert [len(asked) for asked in service.asked] == [1, 7]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"silenced_until": float("inf")}, id="silenced"),
+        pytest.param({"cause": "c"}, id="follows"),
+        pytest.param({"phase": Phase.RESOLVED}, id="over"),
+    ],
+)
+def test_a_channel_fails_only_while_what_it_refused_is_due(changes: dict[str, Any]) -> None:
+    """Given a channel that refuses one message and takes others, it is failing; when the refused incident is silenced,
+    follows from one that the channel knows, or is over, it is not any more.
+    """
+    bed = Bed(chat=Picky("a"))
+    bed.known.all = [incident("a"), incident("c", kind="queue-late")]
+    for _ in range(4):
+        bed.go()
+        bed.settled()
+    assert bed.receivers["chat"].got == [("c.chat.1", ["c firing"])]
+    assert bed.duties["1"].failing == ["chat"]
+    bed.known.all[0] = incident("a", **changes)
+    bed.go()
+
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_refused_its_last_message_does_not_fail_once_nothing_is_due() -> None:
+    """Given a channel that refused the only message that was due, when its incident is silenced, the channel is not
+    failing, although it took nothing since; a heartbeat that is refused fails until it is taken.
+    """
+    bed = Bed(chat=Picky("a"))
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["chat"]
+    bed.known.all = [incident("a", silenced_until=float("inf"))]
+    bed.go()
+    assert bed.duties["1"].failing == []
+
+    bed = Bed(beat=Receiver(fails(Refused("it answers 404"))))
+    bed.duties["1"] = bed.duty("1", None)
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["beat"]
+    bed.go(seconds=60)
+    bed.settled()
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_takes_messages_with_a_remark_does_not_fail() -> None:
+    """Given a cluster of which one member is away, the incidents are delivered, one line says which is away, and the
+    channel is not failing.
+    """
+    bed = Bed(am=Remarks())
+    bed.duties["1"] = bed.duty("1", pace_of(Alertmanager(urls=["http://a:1", "http://b:1"])))
+    bed.known.all = [incident("a")]
+    for _ in range(5):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert len(bed.receivers["am"].got) == 5
+    assert bed.reasons() == ["http://b:1: no answer in time"]
+    assert bed.duties["1"].failing == []
 
 
 def test_what_was_refused_leaves_the_last_message_of_an_hour_to_others() -> None:

@@ -83,7 +83,7 @@ class EmailChannel:
         finally:
             session.close()
 
-    def _refusal(self, code: int, said: bytes | str, lasting: type[Refused] = Refused) -> NotDelivered:
+    def _refusal(self, code: int, said: bytes | str, lasting: type[NotDelivered] = Refused) -> NotDelivered:
         """:param lasting: what a lasting refusal is."""
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
         told = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
