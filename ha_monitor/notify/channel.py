@@ -19,10 +19,14 @@ class NotDelivered(HaMonitorError):
 class TryAgain(NotDelivered):
     """The service is unreachable, or cannot take the message now."""
 
-    def __init__(self, text: str, *, maybe_taken: bool = False) -> None:
-        """:param maybe_taken: whether the service may have taken the message nevertheless."""
+    def __init__(self, text: str, *, maybe_taken: bool = False, is_answer: bool = False) -> None:
+        """
+        :param maybe_taken: whether the service may have taken the message nevertheless.
+        :param is_answer: whether the service answered so to this message, and may take others.
+        """
         super().__init__(text)
         self.maybe_taken = maybe_taken
+        self.is_answer = is_answer
 
 
 class Refused(NotDelivered):

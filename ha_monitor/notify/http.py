@@ -204,5 +204,5 @@ def _good(answer: Answer, url: str) -> Answer:
     said = reason_of(ValueError(said), SHOWN) if said else ""
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
     if status in _LATER or status >= 500:
-        raise TryAgain(text)
+        raise TryAgain(text, is_answer=True)
     raise LoginRefused(text) if status == HTTPStatus.UNAUTHORIZED else Refused(text)

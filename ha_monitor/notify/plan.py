@@ -42,8 +42,8 @@ class Pace(NamedTuple):
     service considers resolved what is not repeated."""
 
 
-Refusal = tuple[str, str, Phase]
-"""Channel, id of the incident, and the phase that the refused message was about."""
+Notified = tuple[str, str, Phase]
+"""Channel, id of the incident, and the phase that the message was about."""
 
 
 class Retry(NamedTuple):
@@ -55,7 +55,7 @@ class Retry(NamedTuple):
     """Incidents in the message that was refused. One alone is refused for what is in it, as far as is known."""
 
 
-_NO_REFUSALS: Mapping[Refusal, Retry] = MappingProxyType({})
+_NO_REFUSALS: Mapping[Notified, Retry] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
@@ -66,7 +66,7 @@ class Plan(NamedTuple):
     noted: list[tuple[str, str, float]]
     """As in `Changes`."""
     forgotten: list[tuple[str, str]]
-    refused: set[Refusal]
+    refused: set[Notified]
     """What was refused and is still due."""
 
 
@@ -79,6 +79,8 @@ class _Due(NamedTuple):
     part: Part
     at: float
     """When it is due."""
+    has_failed: bool = False
+    """Whether others are tried first, since the channel failed on it."""
 
 
 def plan(
@@ -89,7 +91,8 @@ def plan(
     token: int,
     *,
     held: frozenset[str] = frozenset(),
-    refused: Mapping[Refusal, Retry] = _NO_REFUSALS,
+    refused: Mapping[Notified, Retry] = _NO_REFUSALS,
+    failed: Collection[Notified] = (),
 ) -> Plan:
     """What is due at `book.now`.
 
@@ -98,6 +101,7 @@ def plan(
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
     :param refused: what channels refused, in this order. It is tried again after everything that was not refused, in a
         message of its own, with at most half as many incidents.
+    :param failed: on what channels failed, each since it last took a message. It is tried after everything else.
     """
     busy = {claim.channel for claim in book.claims}
     made = Plan([], [], _forgotten(incidents, paces, book), set())
@@ -111,15 +115,15 @@ def plan(
         goes_there = {one.id for one in by_channel[name] if (name, one.id, one.phase) not in lost}
         heard = _heard_of(name, firing, goes_there, book)
         due = [
-            found
+            found._replace(has_failed=_notified(name, found) in failed)
             for one in by_channel[name]
             if (found := _due(*(one, name, pace, book, made.noted), follows=one.cause in heard, held=one.id in held))
         ]
-        made.refused.update(what for one in due if (what := _refusal(name, one)) in refused)
+        made.refused.update(what for one in due if (what := _notified(name, one)) in refused)
         if name in busy:
             continue
-        fresh = [one for one in due if _refusal(name, one) not in refused]
-        again = [one for one in due if (retry := refused.get(_refusal(name, one))) is not None and retry.wait <= 0]
+        fresh = [one for one in due if _notified(name, one) not in refused]
+        again = [one for one in due if (retry := refused.get(_notified(name, one))) is not None and retry.wait <= 0]
         groups = _in_groups(name, pace, fresh, incidents, book)
         is_again = not groups
         if is_again:
@@ -223,8 +227,8 @@ def _not_ahead(at: float, now: float) -> float:
 def _in_groups(
     channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], book: Book
 ) -> list[list[_Due]]:
-    """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
-    due, its notices that only wait for others to join are included.
+    """What is due now, by group: the most severe first, then the one that has waited longest; what failed comes last.
+    If anything in a group is due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
@@ -243,20 +247,24 @@ def _in_groups(
             # A repeat that is not due yet is not included.
             joined = [one for one in members if one.at <= book.now or one.part.number == 1]
             ready.append(sorted(joined, key=lambda one: (one.waits_since, one.part.incident)))
-    return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
+    return sorted(ready, key=_turn)
 
 
-def _half(channel: str, groups: Iterable[Iterable[_Due]], refused: Mapping[Refusal, Retry]) -> list[list[_Due]]:
+def _turn(group: Sequence[_Due]) -> tuple[bool, bool, float]:
+    return all(one.has_failed for one in group), group[0].group[0] is not Severity.PAGE, group[0].waits_since
+
+
+def _half(channel: str, groups: Iterable[Iterable[_Due]], refused: Mapping[Notified, Retry]) -> list[list[_Due]]:
     """The one group of what was refused that is tried again now: half of what was refused in the largest message, since
     that is the least likely to be refused for what is in it; the longest ago first.
     """
-    ready = {_refusal(channel, one): one for group in groups for one in group}
+    ready = {_notified(channel, one): one for group in groups for one in group}
     most = max((refused[what].among for what in ready), default=0)
     chosen = [ready[what] for what, retry in refused.items() if what in ready and retry.among == most]
     return [chosen[: max(1, most // 2)]] if chosen else []
 
 
-def _refusal(channel: str, due: _Due) -> Refusal:
+def _notified(channel: str, due: _Due) -> Notified:
     return channel, due.part.incident, due.part.phase
 
 
@@ -271,7 +279,7 @@ def _message(
         return None
     chosen, is_digest = groups[0], False
     if pace.most_an_hour is None:
-        chosen = [one for group in groups for one in group]
+        chosen = sorted((one for group in groups for one in group), key=lambda one: one.has_failed)
     else:
         taken = sum(1 for at in book.taken.get(channel, ()) if book.now - HOUR < _not_ahead(at, book.now))
         left = pace.most_an_hour - taken - (1 if is_again else 0)

@@ -17,7 +17,7 @@ from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import Pace, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.courier import REFUSED_PAUSE, Courier, Outcome
-from ha_monitor.pipeline.refusals import Refusals
+from ha_monitor.pipeline.refusals import Refusals, Subject
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
@@ -109,6 +109,8 @@ class NotificationsDuty:
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
         self._refusals = {name: Refusals(clock, min(REFUSED_PAUSE, pace.repeat)) for name, pace in self._paces.items()}
+        self._failed: dict[str, set[Subject]] = {name: set() for name in self._paces}
+        """On what each channel answered with a failure since it last took a message."""
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
@@ -174,7 +176,15 @@ class NotificationsDuty:
             return
         held = self._incidents.unjudged()
         refused = {(name, *what): how for name, one in self._refusals.items() for what, how in one.retries().items()}
-        made = plan(incidents, self._routes, self._paces, book, self._store.token, held=held, refused=refused)
+        known = {(one.id, one.phase) for one in incidents}
+        for failed in self._failed.values():
+            failed.intersection_update(known)
+        made = plan(
+            *(incidents, self._routes, self._paces, book, self._store.token),
+            held=held,
+            refused=refused,
+            failed={(name, *what) for name, failed in self._failed.items() for what in failed},
+        )
         for name, refusals in self._refusals.items():
             refusals.keep({(incident, phase) for channel, incident, phase in made.refused if channel == name})
         claimed = [claim for claim in made.messages if self._is_free(claim.channel)]
@@ -250,11 +260,14 @@ class NotificationsDuty:
                 self._released.append(outcome.claim.id)
             if outcome.claim is not None and isinstance(outcome.error, Refused):
                 self._refusals[name].refused(outcome.claim.parts)
+            elif outcome.claim is not None and isinstance(outcome.error, TryAgain) and outcome.error.is_answer:
+                self._failed[name].update((part.incident, part.phase) for part in outcome.claim.parts)
             return
         self._stats.notifications += 1
         if outcome.claim is None:
             return
         self._refusals[name].taken(outcome.claim.parts)
+        self._failed[name].clear()
         self._taken.append(Taken(outcome.claim, self._clock.monotonic() + self._store_is_ahead))
         if news := _news(outcome.claim.parts):
             self._logger.info("notification-sent", channel=name, id=outcome.claim.id, incidents=news)

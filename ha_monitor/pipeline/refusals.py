@@ -18,8 +18,8 @@ from ha_monitor.store.incidents import Phase
 FIRST_PAUSE = 1.0
 """Seconds until the next attempt after the first refusal, at most."""
 
-Notified = tuple[str, Phase]
-"""Id of the incident, and the phase that the refused message was about."""
+Subject = tuple[str, Phase]
+"""Id of an incident, and the phase that the message was about."""
 
 
 class Refusals:
@@ -29,7 +29,7 @@ class Refusals:
         """:param pause: seconds for which what is refused by itself is not tried again; no other pause is longer."""
         self._clock = clock
         self._pause = pause
-        self._refused: dict[Notified, tuple[int, Schedule]] = {}
+        self._refused: dict[Subject, tuple[int, Schedule]] = {}
         """Number of the notices in the refused message, and when this one may be tried again."""
         self._restart()
 
@@ -40,7 +40,7 @@ class Refusals:
         """Seconds for which no message is tried."""
         return self._any.remaining()
 
-    def retries(self) -> dict[Notified, Retry]:
+    def retries(self) -> dict[Subject, Retry]:
         """What was refused, in this order, and how it is tried again."""
         known = self._known.remaining()
         return {
@@ -48,7 +48,7 @@ class Refusals:
             for what, (among, schedule) in self._refused.items()
         }
 
-    def keep(self, due: Collection[Notified]) -> None:
+    def keep(self, due: Collection[Subject]) -> None:
         """Forget what is no longer due."""
         self._refused = {what: known for what, known in self._refused.items() if what in due}
 

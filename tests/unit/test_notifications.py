@@ -23,7 +23,7 @@ from ha_monitor.notify.plan import GROUP, MORE, Pace
 from ha_monitor.pipeline.courier import LONGEST_CALL, REFUSED_PAUSE
 from ha_monitor.pipeline.notifications import MADE_AGAIN_AFTER, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.incidents import Incident, Phase
+from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
 from tests.support.process import wait_until
@@ -500,6 +500,42 @@ def test_a_message_that_is_always_refused_does_not_hold_back_what_becomes_due() 
     assert service.got == [("q.chat.1", ["q firing"])]
 
 
+class Faulty(Picky):
+    """Has a bug: it fails on each message about certain incidents."""
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        try:
+            return super().deliver(message, deadline)
+        except Refused:
+            raise TryAgain("it answers 500", is_answer=True) from None
+
+
+@pytest.mark.parametrize("pace", [NOW, PACE_OF_ONE])
+def test_messages_on_which_a_service_fails_each_time_do_not_hold_back_others(pace: Pace) -> None:
+    """Given a service that fails on the messages about two pages each time, when others of another kind become due, a
+    warning among them, then they are sent at the next attempts; once it does not fail any more, so are the first ones.
+    """
+    service = Faulty("a", "b")
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", pace)
+    bed.known.all = [incident("a"), incident("b", kind="no-consumer")]
+    for _ in range(10):
+        bed.go()
+        bed.settled()
+    bed.known.all.append(incident("q", START + 9, kind="queue-late"))
+    bed.known.all.append(incident("w", START + 9, kind="events-lost", severity=Severity.WARN))
+    for _ in range(5):
+        bed.go(seconds=300)
+        bed.settled()
+    assert service.got == [("q.chat.1", ["q firing"]), ("w.chat.1", ["w firing"])]
+
+    service.refused.clear()
+    for _ in range(3):
+        bed.go(seconds=300)
+        bed.settled()
+    assert sorted(service.got[2:]) == [("a.chat.1", ["a firing"]), ("b.chat.1", ["b firing"])]
+
+
 @pytest.mark.parametrize("bad", ["a", "d", "h", "be"])
 def test_what_was_refused_together_is_sent_but_for_what_is_refused_by_itself(bad: str) -> None:
     """Given eight incidents of one kind, some of which the channel refuses, when they are due in one message, then all
@@ -751,6 +787,7 @@ def test_an_answer_refuses_the_message_or_the_login_or_is_temporary(
         channel.deliver(Message("a.pager.1", "shop", (notice,), 0.0, "", False), Deadline(TurnedClock()))
 
     assert type(raised.value) is kind
+    assert getattr(raised.value, "is_answer", True)
 
 
 def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:

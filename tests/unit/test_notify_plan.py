@@ -10,7 +10,7 @@ import pytest
 from ha_monitor.config.notify import Route
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Pace, Plan, Refusal, Retry, believed_to_fire, plan
+from ha_monitor.notify.plan import MOST_AN_HOUR, MOST_PARTS, Notified, Pace, Plan, Retry, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for, require_kinds
 from ha_monitor.store.deliveries import Book, Claim, Part, entry_of, field_of, read_told, told_by, told_by_channel
 from ha_monitor.store.incidents import Incident, Phase, Severity, Silence, Told
@@ -45,7 +45,7 @@ class World:
         self.taken: dict[str, list[float]] = {}
         self.claims: list[Claim] = []
         self.held: frozenset[str] = frozenset()
-        self.refused: dict[Refusal, Retry] = {}
+        self.refused: dict[Notified, Retry] = {}
         self.messages: list[tuple[float, Claim]] = []
         """When each message was taken, in seconds since the start."""
 

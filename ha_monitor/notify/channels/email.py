@@ -87,7 +87,7 @@ class EmailChannel:
         """:param lasting: what a lasting refusal is."""
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
         told = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
-        return lasting(told) if code >= 500 else TryAgain(told)
+        return lasting(told) if code >= 500 else TryAgain(told, is_answer=True)
 
 
 def mail_of(message: Message, settings: Email) -> EmailMessage:
