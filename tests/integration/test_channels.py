@@ -237,6 +237,29 @@ def test_a_mail_arrives_with_tls_and_a_password(trusted: Certificate) -> None:
         assert "wr0ng" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("answers", "kind", "said"),
+    [
+        pytest.param(["550 unknown", "450 greylisted"], TryAgain, "it answers 450 greylisted", id="one for now"),
+        pytest.param(["550 unknown", "554 no"], Refused, "it answers 550 unknown", id="both for good"),
+    ],
+)
+def test_a_mail_that_no_address_takes_is_tried_again_soon_if_one_may(
+    answers: list[str], kind: type[Exception], said: str
+) -> None:
+    """Given a mail server that refuses both addresses, the mail is tried again soon if one is refused for now only."""
+    left = list(answers)
+
+    class Refusing(MailReceiver):
+        async def handle_RCPT(self, *_: object) -> str:
+            return left.pop(0)
+
+    with Refusing() as server:
+        settings = mail_settings(server.port)
+        with pytest.raises(kind, match=said):
+            made(settings).deliver(message(), deadline())
+
+
 def test_a_password_is_not_sent_to_a_server_that_is_not_trusted(certificates: list[Certificate]) -> None:
     """Given a mail server with a certificate that nobody signed who is trusted, nothing is sent."""
     with MailReceiver(certificates[1], password="pa55word") as server:

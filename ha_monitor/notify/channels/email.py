@@ -68,7 +68,7 @@ class EmailChannel:
             with suppress(smtplib.SMTPException, OSError, NotDelivered):
                 session.quit()
         except smtplib.SMTPRecipientsRefused as error:
-            code, text = next(iter(error.recipients.values()))
+            code, text = min(error.recipients.values())  # a temporary one, below 500, if there is one
             raise self._refusal(code, text) from None
         except smtplib.SMTPAuthenticationError as error:
             raise self._refusal(error.smtp_code, error.smtp_error, LoginRefused) from None
