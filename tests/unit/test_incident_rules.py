@@ -333,12 +333,12 @@ def instance(name: str, **changes: object) -> InstanceFacts:
         ),
         (
             {"failing_channels": ["mail"]},
-            [("channel-mail", "channel mail takes no messages: nobody is notified through it")],
+            [("channel-mail", "channel mail does not take all messages: somebody may not be notified")],
         ),
     ],
 )
 def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
-    """Given a monitor without an instance or events, late, with a full store, or with a channel that takes nothing,
+    """Given a monitor without an instance or events, late, with a full store, or with a channel that fails,
     each has a key of its own.
     """
     assert [(one.key, one.summary) for one in seen(**facts)] == found

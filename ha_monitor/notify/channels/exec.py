@@ -63,7 +63,7 @@ class ExecChannel:
             return ""
         text = reason_of(ValueError(said.decode("utf-8", "replace"))) if said.strip() else ""
         told = f"{name}: exit status {process.returncode}{f': {text}' if text else ''}"
-        raise TryAgain(told) if process.returncode == TEMPORARY else Refused(told)
+        raise TryAgain(told, is_answer=True) if process.returncode == TEMPORARY else Refused(told)
 
     def probe(self, _deadline: Deadline) -> str:
         name = self._command[0]
