@@ -69,7 +69,7 @@ class Redactor:
 
 def few(value: Any, most: int) -> Any:
     """A copy of a JSON value that keeps the first `most` values, in their order. The others, and values nested deeper
-    than `_DEEPEST_KEPT`, are left out.
+    than `_MAX_DEPTH`, are left out.
     """
     left = most
 

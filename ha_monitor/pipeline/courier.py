@@ -55,9 +55,14 @@ class Courier:
         self._thread = threads.calls("notify")
         self._call: Future[str] | None = None
         self._claim: Claim | None = None
-        self._backoff = Backoff(clock, FIRST_PAUSE, min(LONGEST_PAUSE, every))
-        self._pause = Schedule(clock, min(REFUSED_PAUSE, every))
+        self._every = every
         self._slow = Schedule(clock, LONGEST_CALL)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget earlier failures: another instance may have delivered since then. A delivery in progress goes on."""
+        self._backoff = Backoff(self._clock, FIRST_PAUSE, min(LONGEST_PAUSE, self._every))
+        self._pause = Schedule(self._clock, min(REFUSED_PAUSE, self._every))
         self._told = ""
         """The trouble that was reported last; empty if there is none."""
         self._fails = False

@@ -108,9 +108,7 @@ class NotificationsDuty:
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
-        self._refusals = {name: Refusals(clock, min(REFUSED_PAUSE, pace.repeat)) for name, pace in self._paces.items()}
-        self._failed: dict[str, set[Subject]] = {name: set() for name in self._paces}
-        """On what each channel answered with a failure since it last took a message."""
+        self._forget_failures()
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
@@ -135,6 +133,15 @@ class NotificationsDuty:
     def start_anew(self) -> None:
         self._due.hasten()
         self._planned = self._book = None
+        for courier in self._couriers.values():
+            courier.start_anew()
+        self._forget_failures()
+
+    def _forget_failures(self) -> None:
+        paces = self._paces.items()
+        self._refusals = {name: Refusals(self._clock, min(REFUSED_PAUSE, pace.repeat)) for name, pace in paces}
+        self._failed: dict[str, set[Subject]] = {name: set() for name in self._paces}
+        """On what each channel answered with a failure since it last took a message."""
 
     def finish(self) -> bool:
         """The instance stops: begin no further message, and wait for those in progress, which the next leader would

@@ -270,6 +270,34 @@ def test_a_leader_that_has_not_looked_yet_gives_nothing_up() -> None:
     assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
 
 
+@pytest.mark.parametrize(
+    "error", [TryAgain("away"), LoginRefused("401"), Refused("no")], ids=["away", "login", "message"]
+)
+def test_a_leader_that_returns_does_not_know_a_channel_as_failing_that_another_one_reached(error: Exception) -> None:
+    """Given a leader whose channel failed, and one after it that reached the channel; when the first leads again, it
+    takes the channel for one that works, and tries it at once.
+    """
+    chat = Receiver(fails(error))
+    bed = Bed(chat=chat)
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["chat"]
+    bed.follow()
+    for _ in range(3):
+        bed.go("2")
+        bed.settled("2")
+    assert [what for _, what in chat.got] == [["a firing"]]
+    bed.known.all = [incident("a"), incident("q", kind="queue-late")]
+
+    bed.duties["1"].start_anew()
+    assert bed.duties["1"].failing == []
+    for _ in range(3):
+        bed.go()
+    bed.settled()
+    assert [what for _, what in chat.got] == [["a firing"], ["q firing"]]
+
+
 def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None:
     """Given an instance whose lease has ended when its thread begins, it leaves the message to the next leader."""
     bed = Bed(chat=Receiver())
