@@ -20,6 +20,10 @@ from ha_monitor.dialing import Dialed
 from ha_monitor.errors import BrokerUnavailable, reason_of
 from ha_monitor.events.decode import Message
 
+BYTES_AT_ONCE = 1024 * 1024
+"""Maximum bytes of the messages that `receive` returns, unless a single one has more. The others are still counted as
+read ahead, of which there is a limit (`BufferedConnection.read_ahead`)."""
+
 
 class AmqpSource:
     """Consumes the shared queue with acknowledgements. See `Source` for the guarantees."""
@@ -90,14 +94,15 @@ class AmqpSource:
         messages: list[Message] = []
         if not deliveries:
             return messages
-        tag, redelivered = 0, deliveries[0][1].redelivered
-        while deliveries and len(messages) < limit:
+        tag, redelivered, size = 0, deliveries[0][1].redelivered, 0
+        while deliveries and len(messages) < limit and size < BYTES_AT_ONCE:
             delivery = deliveries.popleft()
             if delivery[1].redelivered is not redelivered:
                 deliveries.appendleft(delivery)
                 break
             tag, message = delivery
             messages.append(message)
+            size += len(message.body)
         if redelivered:
             self.redelivered += len(messages)
         self._mark = Mark(self._mark.generation, tag)

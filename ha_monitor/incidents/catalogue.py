@@ -146,7 +146,7 @@ CATALOGUE = (
         *("monitor", _PAGE, "`instances`, `consuming`, `lag`, `brokers`, `store` or `channel-<name>`"),
         begins="an instance died and did not come back, one does not consume, events are merged more "
         "than a minute late, instances consume from two Redis servers (line `brokers-differ`), Redis has used nine "
-        "tenths of its memory, or a [channel](being-told.md) takes no messages",
+        "tenths of its memory, or a [channel](being-told.md) does not take all messages",
         ends="the problem is gone, or a dead instance is missing for a day",
         pending=MINUTE,
         quiet=30.0,

@@ -69,8 +69,6 @@ class NamedTasks(NamedTuple):
 
     name: str
     tasks: tuple[KeptTask, ...]
-    is_partial: bool = False
-    """Whether there may be more: not all tasks in that state were looked at."""
 
 
 class PoisonTasks(NamedTuple):
@@ -118,6 +116,8 @@ class Facts(NamedTuple):
     """None while its consumers are not known."""
     schedules: Judged | None = None
     """None if they cannot be judged now."""
+    partial: frozenset[str] = frozenset()
+    """Kinds of incidents about tasks, of which there may be more tasks: not all in that state were looked at."""
     are_events_merged: bool = True
     """Whether everything sent until some seconds ago is merged; otherwise only kinds that need no events are judged."""
 

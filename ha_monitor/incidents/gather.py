@@ -41,6 +41,8 @@ MAX_OPEN_TASKS = 5000
 """Open tasks that are searched for those of a lost worker."""
 MAX_TASKS = 1000
 """Stuck tasks that are looked at; orphaned ones likewise."""
+NAMELESS = "unknown"
+"""The key of an incident of tasks whose name never arrived, as in counts and groups of errors."""
 MIN_LOST_RUNS = 2
 """Runs of a task that must have lost their worker before the task counts as poison."""
 MEMORY_EVERY = MINUTE
@@ -131,6 +133,7 @@ class FactGatherer:
         instances = instances_of(reader, now)
         lag = max((one.lag for one in instances if one.is_alive), default=0.0)
         is_merged = view.may_judge and lag <= MAX_LAG and not 0 <= now - view.went_back_at < MINUTE
+        stuck = queries.stuck(MAX_TASKS) if view.stuck else []
         orphaned = queries.orphaned(MAX_TASKS) if view.orphaned else []
         lost = [worker.name for worker in view.workers if worker.state == "lost" and worker.is_confirmed]
         gaps = queries.gaps(now - DAY, now + DAY)
@@ -152,7 +155,7 @@ class FactGatherer:
             survey=view.survey,
             errors=_errors(queries, open_ones),
             names=self._statistics(queries, now, open_ones),
-            stuck=_by_name(queries, queries.stuck(MAX_TASKS) if view.stuck else []),
+            stuck=_by_name(queries, stuck),
             orphaned=_by_name(queries, orphaned),
             poison=_poison(queries),
             gaps=gaps,
@@ -164,6 +167,9 @@ class FactGatherer:
             event_queue=view.event_queue,
             open_keys=frozenset((one.kind, one.key) for one in open_ones),
             schedules=judged,
+            partial=frozenset(
+                kind for kind, ids in (("task-stuck", stuck), ("task-orphaned", orphaned)) if len(ids) >= MAX_TASKS
+            ),
             are_events_merged=is_merged,
         )
         return kept, facts, changes
@@ -254,8 +260,8 @@ def _by_name(queries: Queries, ids: Sequence[str]) -> list[NamedTasks]:
     named: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None:
-            named.setdefault(task.record.name or "unknown", []).append(task)
-    return [NamedTasks(name, tuple(tasks), len(ids) >= MAX_TASKS) for name, tasks in named.items()]
+            named.setdefault(task.record.name or NAMELESS, []).append(task)
+    return [NamedTasks(name, tuple(tasks)) for name, tasks in named.items()]
 
 
 def _poison(queries: Queries) -> list[PoisonTasks]:
@@ -267,7 +273,7 @@ def _poison(queries: Queries) -> list[PoisonTasks]:
     found: dict[str, list[KeptTask]] = {}
     for task in queries.tasks(ids) if ids else []:
         if task is not None and task.record.state not in _ENDED:
-            found.setdefault(task.record.name or "", []).append(task)
+            found.setdefault(task.record.name or NAMELESS, []).append(task)
     made = []
     for name, tasks in found.items():
         lost = [runs[task.record.task_id] for task in tasks]
@@ -295,7 +301,8 @@ def _lost_tasks(
     for one in groups:
         if names := still[one.id]:
             more = [task for name in again.intersection(names) for task in held.get(name, [])]
-            found[names[0]] = _followed(queries, one, more, orphaned, is_partial=is_partial)
+            is_cut = is_partial and not again.isdisjoint(names)
+            found[names[0]] = _followed(queries, one, more, orphaned, is_partial=is_cut)
     return found
 
 

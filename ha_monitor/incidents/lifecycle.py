@@ -2,8 +2,9 @@
 
 An incident that is seen for the first time is pending, at least until the next look. So its id is stored before anybody
 is notified, and a repeated call notifies nobody twice. While a kind cannot be judged, no incident of it begins or ends,
-and that time counts towards no duration. Times come from the store's clock, which may be set back: stored times are
-clamped, so that none lies in the future.
+and that time counts towards no duration. The same holds for one that is not seen while not everything of its kind was
+looked at. Times come from the store's clock, which may be set back: stored times are clamped, so that none lies in the
+future.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def advance(
     ending = {(one.kind, one.key): one for one in seen.sightings if one.is_ending}
     after: list[Incident] = []
     for place, one in known.items():
-        after_look = _continued(one, found.get(place), now, is_judged=one.kind in seen.judged)
-        if after_look is not None and after_look.is_open and place not in found and one.kind in seen.judged:
+        is_judged = one.kind in seen.judged and (place in found or one.kind not in seen.partial)
+        after_look = _continued(one, found.get(place), now, is_judged=is_judged)
+        if after_look is not None and after_look.is_open and place not in found and is_judged:
             after_look = _with_final_figures(after_look, ending.get(place))
         if after_look is not None:
             after.append(after_look)

@@ -152,6 +152,7 @@ class ScheduleGatherer:
             gaps.append((went_back_at - ROLLBACK_WINDOW, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
         judged = judge(definitions, histories, runs, Evidence(now, coverage.until, coverage.since, gaps))
+        judged = judged._replace(is_whole=all(one.is_read for one in self._newest.values()))
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,
@@ -200,9 +201,10 @@ class ScheduleGatherer:
         """The newest tasks of each name, without the names that remain to be read."""
         self._newest = {name: self._newest.get(name, _Newest()) for name in names}
         self._look_for_new(queries, names)
+        # First those for which the last look had no room: runs that have not ended are read at each look.
         unread = [
             (name, task_id)
-            for name, newest in self._newest.items()
+            for name, newest in sorted(self._newest.items(), key=lambda item: item[1].is_read)
             for task_id in newest.ids
             if not _is_settled(newest.runs, task_id, orphaned)
         ]

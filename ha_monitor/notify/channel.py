@@ -19,23 +19,22 @@ class NotDelivered(HaMonitorError):
 class TryAgain(NotDelivered):
     """The service is unreachable, or cannot take the message now."""
 
-    def __init__(self, text: str, *, maybe_taken: bool = False) -> None:
-        """:param maybe_taken: whether the service may have taken the message nevertheless."""
+    def __init__(self, text: str, *, maybe_taken: bool = False, is_answer: bool = False) -> None:
+        """
+        :param maybe_taken: whether the service may have taken the message nevertheless.
+        :param is_answer: whether the service answered so to this message, and may take others.
+        """
         super().__init__(text)
         self.maybe_taken = maybe_taken
+        self.is_answer = is_answer
 
 
 class Refused(NotDelivered):
-    """The service will not take this message as it is: a person must act."""
-
-    def __init__(self, text: str, *, status: int | None = None) -> None:
-        """:param status: of the HTTP answer, if there was one."""
-        super().__init__(text)
-        self.status = status
+    """The service will not take this message as it is: a person must act. As far as is known, it may take others."""
 
 
-class MessageRefused(Refused):
-    """The service refuses this message for what is in it, as far as is known: it may take others."""
+class LoginRefused(NotDelivered):
+    """The service refuses the credentials, so it takes no message. It may lock the account after some attempts."""
 
 
 class Deadline:

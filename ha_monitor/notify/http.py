@@ -10,13 +10,14 @@ import ssl
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import h11
 
 from ha_monitor.errors import reason_of
-from ha_monitor.notify.channel import Deadline, Refused, TryAgain
+from ha_monitor.notify.channel import Deadline, LoginRefused, Refused, TryAgain
 from ha_monitor.text.grammar import HIDDEN
 from ha_monitor.version import __version__
 
@@ -57,6 +58,7 @@ def request(
 
     :param url: a valid http or https URL.
     :raises TryAgain: if the service cannot be reached, or says that it cannot answer now.
+    :raises LoginRefused: for status 401.
     :raises Refused: if the service rejects the request, or redirects it.
     """
     parts = urlsplit(url)
@@ -191,7 +193,7 @@ def _answer(protocol: h11.Connection, connection: socket.socket, deadline: Deadl
 
 
 def _require_success(answer: Answer, url: str) -> Answer:
-    """Raises `TryAgain` and `Refused` as `request` says."""
+    """Raises `NotDelivered` as `request` says."""
     status, place = answer.status, place_of(url)
     if 200 <= status < 300:
         return answer
@@ -202,5 +204,5 @@ def _require_success(answer: Answer, url: str) -> Answer:
     said = reason_of(ValueError(said), MAX_SHOWN) if said else ""
     text = f"{place}: it answers {status}{f': {said}' if said else ''}"
     if status in _RETRY_STATUSES or status >= 500:
-        raise TryAgain(text)
-    raise Refused(text, status=status)
+        raise TryAgain(text, is_answer=True)
+    raise LoginRefused(text) if status == HTTPStatus.UNAUTHORIZED else Refused(text)

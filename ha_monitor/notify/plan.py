@@ -38,12 +38,24 @@ class Pace(NamedTuple):
     """None for a service that groups messages itself."""
     max_parts: int = MAX_PARTS
     resolved_resent_for: float = 0.0
-    """Seconds for which a resolved incident is repeated every `repeat_interval`, to a service that may forget it."""
+    """Seconds for which a resolved incident is repeated every `repeat_interval` seconds, to a service that may forget it.
+    Such a service considers resolved what is not repeated."""
 
 
-Refusal = tuple[str, str, Phase]
-"""Channel, id of the incident, and the phase that the refused message was about."""
-_NO_REFUSALS: Mapping[Refusal, float] = MappingProxyType({})
+NoticeKey = tuple[str, str, Phase]
+"""Channel, id of the incident, and the phase that the message was about."""
+
+
+class Retry(NamedTuple):
+    """How something that was refused is tried again."""
+
+    wait: float
+    """Seconds for which it is not tried."""
+    among: int
+    """Incidents in the message that was refused. One alone is refused for what is in it, as far as is known."""
+
+
+_NO_REFUSALS: Mapping[NoticeKey, Retry] = MappingProxyType({})
 
 
 class Plan(NamedTuple):
@@ -54,6 +66,8 @@ class Plan(NamedTuple):
     noted: list[tuple[str, str, float]]
     """As in `Changes`."""
     forgotten: list[tuple[str, str]]
+    refused: set[NoticeKey]
+    """What was refused and is still due."""
 
 
 class _Due(NamedTuple):
@@ -65,6 +79,8 @@ class _Due(NamedTuple):
     part: Part
     at: float
     """When it is due."""
+    has_failed: bool = False
+    """Whether others are tried first, since the channel failed on it."""
 
 
 def plan(
@@ -75,41 +91,48 @@ def plan(
     token: int,
     *,
     held: frozenset[str] = frozenset(),
-    refused: Mapping[Refusal, float] = _NO_REFUSALS,
+    refused: Mapping[NoticeKey, Retry] = _NO_REFUSALS,
+    failed: Collection[NoticeKey] = (),
 ) -> Plan:
     """What is due at `deliveries.now`.
 
     :param paces: of all channels, by name.
     :param token: fencing token of this instance.
     :param held: ids of incidents that may already be over: no channel gets a first message about them.
-    :param refused: what channels refused, with the seconds for which it is not tried again. After them, it is due after
-        everything that was not refused.
+    :param refused: what channels refused, in this order. It is tried again after everything that was not refused, in a
+        message of its own, with at most half as many incidents.
+    :param failed: on what channels failed, each since it last took a message. It is tried after everything else.
     """
     busy = {claim.channel for claim in deliveries.claims}
-    made = Plan([], [], _forgotten(incidents, paces, deliveries))
+    made = Plan([], [], _forgotten(incidents, paces, deliveries), set())
     by_channel: dict[str, list[Incident]] = {name: [] for name in paces}
     for one in incidents:
         for name in _channels_of(one, routes, paces, deliveries):
             by_channel[name].append(one)
     firing = [one for one in incidents if one.phase is Phase.FIRING]
+    lost = {what for what, retry in refused.items() if retry.among == 1}
     for name, pace in paces.items():
-        notified = _notified_of(name, firing, {one.id for one in by_channel[name]}, deliveries)
+        goes_there = {one.id for one in by_channel[name] if (name, one.id, one.phase) not in lost}
+        notified = _notified_of(name, firing, goes_there, deliveries)
         due = [
-            found
+            found._replace(has_failed=_key_of(name, found) in failed)
             for one in by_channel[name]
-            if refused.get((name, one.id, one.phase), 0.0) <= 0
-            and (
+            if (
                 found := _due(
-                    *(one, name, pace, deliveries, made.noted),
-                    hidden=_is_silenced(one, deliveries.now) or one.cause in notified,
-                    held=one.id in held,
+                    *(one, name, pace, deliveries, made.noted), follows=one.cause in notified, held=one.id in held
                 )
             )
         ]
+        made.refused.update(what for one in due if (what := _key_of(name, one)) in refused)
         if name in busy:
             continue
-        groups = _in_groups(name, pace, due, incidents, deliveries)
-        if (message := _message(name, pace, groups, deliveries, token, refused=refused)) is not None:
+        fresh = [one for one in due if _key_of(name, one) not in refused]
+        again = [one for one in due if (retry := refused.get(_key_of(name, one))) is not None and retry.wait <= 0]
+        groups = _in_groups(name, pace, fresh, incidents, deliveries)
+        is_again = not groups
+        if is_again:
+            groups = _half(name, _in_groups(name, pace, again, incidents, deliveries), refused)
+        if (message := _message(name, pace, groups, deliveries, token, is_again=is_again)) is not None:
             made.messages.append(message)
     return made
 
@@ -136,7 +159,7 @@ def _channels_of(
 def _notified_of(channel: str, firing: Iterable[Incident], goes_there: set[str], deliveries: DeliveryState) -> set[str]:
     """Ids of the firing incidents that a channel was notified of, or will be. It need not hear what follows from them.
 
-    :param goes_there: ids of the incidents that are routed to the channel.
+    :param goes_there: ids of the incidents that are routed to the channel, and that it does not refuse.
     """
     return {
         one.id
@@ -160,20 +183,25 @@ def _due(
     deliveries: DeliveryState,
     noted: list[tuple[str, str, float]],
     *,
-    hidden: bool,
+    follows: bool,
     held: bool,
 ) -> _Due | None:
     """What a channel is to be told about an incident, and when; None for nothing.
 
-    :param held: notify only channels that know that the incident fires. Those still get repeats, because Alertmanager
-        considers an alert resolved if it is not repeated.
+    :param follows: the channel hears of the cause. It still gets repeats if it considers resolved what is not repeated.
+    :param held: notify only channels that know that the incident fires. Those still get repeats.
     """
     last_notice = deliveries.notified.get((incident.id, channel))
     number = last_notice.times + 1 if last_notice else 1
     group = (incident.severity, incident.kind)
     if incident.phase is Phase.RESOLVED:
         return _due_end(incident, pace, last_notice, deliveries.now)
-    if hidden or (held and (last_notice is None or not last_notice.times or last_notice.phase is Phase.RESOLVED)):
+    knows = last_notice is not None and last_notice.times > 0 and last_notice.phase is Phase.FIRING
+    if (
+        _is_silenced(incident, deliveries.now)
+        or (held and not knows)
+        or (follows and not (knows and pace.resolved_resent_for > 0))
+    ):
         return None
     part = Part(incident.id, Phase.FIRING, number, size=incident.size, members=len(incident.members))
     if last_notice is None:
@@ -218,8 +246,8 @@ def _not_ahead(at: float, now: float) -> float:
 def _in_groups(
     channel: str, pace: Pace, due: Iterable[_Due], incidents: Sequence[Incident], deliveries: DeliveryState
 ) -> list[list[_Due]]:
-    """What is due now, by group: the most severe first, then the one that has waited longest. If anything in a group is
-    due, its notices that only wait for others to join are included.
+    """What is due now, by group: the most severe first, then the one that has waited longest; what failed comes last.
+    If anything in a group is due, its notices that only wait for others to join are included.
     """
     latest: dict[tuple[Severity, str], float] = {}
     for one in incidents:
@@ -238,32 +266,47 @@ def _in_groups(
             # A repeat that is not due yet is not included.
             joined = [one for one in members if one.at <= deliveries.now or one.part.number == 1]
             ready.append(sorted(joined, key=lambda one: (one.waits_since, one.part.incident)))
-    return sorted(ready, key=lambda group: (group[0].group[0] is not Severity.PAGE, group[0].waits_since))
+    return sorted(ready, key=_turn)
+
+
+def _turn(group: Sequence[_Due]) -> tuple[bool, bool, float]:
+    return all(one.has_failed for one in group), group[0].group[0] is not Severity.PAGE, group[0].waits_since
+
+
+def _half(channel: str, groups: Iterable[Iterable[_Due]], refused: Mapping[NoticeKey, Retry]) -> list[list[_Due]]:
+    """The one group of what was refused that is tried again now: half of what was refused in the largest message, since
+    that is the least likely to be refused for what is in it; the longest ago first.
+    """
+    ready = {_key_of(channel, one): one for group in groups for one in group}
+    largest = max((refused[what].among for what in ready), default=0)
+    chosen = [ready[what] for what, retry in refused.items() if what in ready and retry.among == largest]
+    return [chosen[: max(1, largest // 2)]] if chosen else []
+
+
+def _key_of(channel: str, due: _Due) -> NoticeKey:
+    return channel, due.part.incident, due.part.phase
 
 
 def _message(
-    channel: str,
-    pace: Pace,
-    groups: list[list[_Due]],
-    deliveries: DeliveryState,
-    token: int,
-    *,
-    refused: Mapping[Refusal, float],
+    channel: str, pace: Pace, groups: list[list[_Due]], deliveries: DeliveryState, token: int, *, is_again: bool
 ) -> Claim | None:
+    """The next message of these groups.
+
+    :param is_again: whether they were refused before. The last message of an hour is kept for others.
+    """
     if not groups:
         return None
     chosen, is_digest = groups[0], False
     if pace.max_per_hour is None:
-        chosen = [one for group in groups for one in group]
-        chosen.sort(key=lambda one: (channel, one.part.incident, one.part.phase) in refused)
+        chosen = sorted((one for group in groups for one in group), key=lambda one: one.has_failed)
     else:
         taken = sum(
             1 for at in deliveries.taken.get(channel, ()) if deliveries.now - HOUR < _not_ahead(at, deliveries.now)
         )
-        left = pace.max_per_hour - taken
+        left = pace.max_per_hour - taken - (1 if is_again else 0)
         if left <= 0:
             return None
-        if left == 1 or len(groups) > left:
+        if not is_again and (left == 1 or len(groups) > left):
             chosen, is_digest = [one for group in groups for one in group], True
     parts = tuple(one.part for one in chosen[: pace.max_parts])
     return Claim(delivery_id(parts[0], channel), channel, parts, deliveries.now, token, is_digest)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.errors import class_and_reason
-from ha_monitor.notify.channel import Channel, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.channel import Channel, Deadline, LoginRefused, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.message import Message
 from ha_monitor.pipeline.backoff import Backoff
 from ha_monitor.schedule import Schedule
@@ -19,9 +19,7 @@ from ha_monitor.threads import Threads, ThreadUnavailable
 FIRST_BACKOFF, MAX_BACKOFF = 1.0, 300.0
 """Seconds until the next attempt after the first failure, and at most."""
 REFUSED_BACKOFF = 600.0
-"""Seconds until the next attempt after a refusal: a person must act, and may do so at the other end. If a message was
-refused for what is in it, they are for this message; others wait `FIRST_BACKOFF`, and longer after each further
-refusal, since everything may be refused."""
+"""Seconds until the next attempt after a refusal: a person must act, and may do so at the other end."""
 SLOW_AFTER = 60.0
 """Seconds after which a delivery that does not end is reported: a name server may delay it beyond its deadline."""
 
@@ -47,31 +45,37 @@ class Outcome(NamedTuple):
 class ChannelSender:
     """Delivers one message at a time. The loop calls all methods; none blocks."""
 
-    def __init__(self, channel: Channel, lease: Lease, clock: Clock, threads: Threads) -> None:
+    def __init__(
+        self, channel: Channel, lease: Lease, clock: Clock, threads: Threads, every: float = float("inf")
+    ) -> None:
+        """:param every: seconds after which the channel must get the next message; no pause is longer."""
         self._channel = channel
         self._lease = lease
         self._clock = clock
         self._thread = threads.calls("notify")
         self._call: Future[str] | None = None
         self._claim: Claim | None = None
-        self._backoff = Backoff(clock, FIRST_BACKOFF, MAX_BACKOFF)
-        self._pause = Schedule(clock, REFUSED_BACKOFF)
-        self._refusals = self._no_refusals()
-        """For messages that were refused for what is in them."""
+        self._every = every
         self._slow = Schedule(clock, SLOW_AFTER)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget earlier failures: another instance may have delivered since then. A delivery in progress goes on."""
+        self._backoff = Backoff(self._clock, FIRST_BACKOFF, min(MAX_BACKOFF, self._every))
+        self._pause = Schedule(self._clock, min(REFUSED_BACKOFF, self._every))
         self._reported = ""
         """The trouble that was reported last; empty if there is none."""
+        self._fails = False
 
     @property
     def is_free(self) -> bool:
         """Whether a message can be sent now."""
-        waits = max(self._backoff.remaining(), self._refusals.remaining(), self._pause.remaining())
-        return self._call is None and waits <= 0
+        return self._call is None and max(self._backoff.remaining(), self._pause.remaining()) <= 0
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempt failed, does not end, or succeeded with a remark."""
-        return bool(self._reported)
+        """Whether the last attempt failed, other than by a refusal of its message, or does not end."""
+        return self._fails
 
     @property
     def is_delivering(self) -> bool:
@@ -110,12 +114,9 @@ class ChannelSender:
             error = TryAgain(class_and_reason(failure), maybe_taken=True)
         if error is None:
             self._backoff.succeeded()
-            self._refusals = self._no_refusals()  # it takes some, so the next refusal is about that message alone
-        elif isinstance(error, MessageRefused):
-            self._refusals.failed()
-        elif isinstance(error, Refused):
+        elif isinstance(error, LoginRefused):
             self._pause.restart()
-        else:
+        elif not isinstance(error, Refused):  # what is refused is the caller's concern: others may be taken
             self._backoff.failed()
         return Outcome(self._claim, error, remark)
 
@@ -126,15 +127,15 @@ class ChannelSender:
         """
         if outcome is None:
             is_slow = self._call is not None and self._slow.is_due()
+            self._fails = self._fails or is_slow
             return self._trouble(f"a delivery has not ended after {SLOW_AFTER:g} s") if is_slow else ""
+        # A refusal is about this message, and the caller remembers it; a heartbeat is always the same message.
+        self._fails = outcome.error is not None and not (outcome.claim and isinstance(outcome.error, Refused))
         return self._trouble(str(outcome.error) if outcome.error else outcome.remark)
 
     def _trouble(self, text: str) -> str:
         is_new, self._reported = text != self._reported, text
         return text if is_new else ""
-
-    def _no_refusals(self) -> Backoff:
-        return Backoff(self._clock, FIRST_BACKOFF, REFUSED_BACKOFF)
 
     def _deliver(self, message: Message) -> str:
         if not self._lease.holds_lease():

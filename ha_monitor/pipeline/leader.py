@@ -181,7 +181,8 @@ class Leader:
         """The instance stops. Whether it has to go on for a while, so that nobody is told a second time of what its
         channels are being told: see `NotificationsDuty.finish`.
         """
-        if not self._leads or self._channels is None or not self._channels.finish():
+        # Also if it does not lead: it may become the leader while it finishes its work.
+        if self._channels is None or not self._channels.finish() or not self._leads:
             return False
         self.has_duties = self.has_duties or self._channels.has_outcome
         return True

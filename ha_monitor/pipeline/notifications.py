@@ -12,11 +12,12 @@ from typing import NamedTuple, Protocol
 
 from ha_monitor.clock import Clock
 from ha_monitor.config.notify import Heartbeat, Notify
-from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Channel, MessageRefused, TryAgain
+from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Channel, Refused, TryAgain
 from ha_monitor.notify.message import Message, Notice
-from ha_monitor.notify.plan import Pace, Refusal, believed_to_fire, plan
+from ha_monitor.notify.plan import Pace, believed_to_fire, plan
 from ha_monitor.outputs.log import Logger
 from ha_monitor.pipeline.channel_sender import REFUSED_BACKOFF, ChannelSender, Outcome
+from ha_monitor.pipeline.refusals import Refusals, Subject
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.schedule import Schedule
 from ha_monitor.store.api import Store
@@ -50,8 +51,13 @@ class Recipient(NamedTuple):
     channel: Channel
     pace: Pace | None
     """None for a channel that gets heartbeats instead of incidents."""
-    every: float = 0.0
+    beat_every: float = 0.0
     """Seconds between two heartbeats."""
+
+    @property
+    def every(self) -> float:
+        """Seconds after which it gets the same again. A service that gets nothing for longer reports what is not so."""
+        return self.beat_every if self.pace is None else self.pace.repeat_interval
 
 
 def recipients_of(settings: Notify) -> dict[str, Recipient]:
@@ -94,14 +100,17 @@ class NotificationsDuty:
         self._logger = logger
         self._clock = clock
         self._due = Schedule(clock, LOOK_EVERY)
-        self._senders = {name: ChannelSender(one.channel, store, clock, threads) for name, one in recipients.items()}
+        self._senders = {
+            name: ChannelSender(one.channel, store, clock, threads, one.every) for name, one in recipients.items()
+        }
         self._paces = {name: one.pace for name, one in recipients.items() if one.pace is not None}
-        self._heartbeats = {name: Schedule(clock, one.every) for name, one in recipients.items() if one.pace is None}
+        self._heartbeats = {
+            name: Schedule(clock, one.beat_every) for name, one in recipients.items() if one.pace is None
+        }
         self._taken: list[Taken] = []
         """Messages that their channels took, and that the store does not know as taken yet."""
         self._released: list[str] = []
-        self._refused: dict[Refusal, Schedule] = {}
-        """What channels refused for what is in it, and when it is tried again."""
+        self._forget_failures()
         self._store_is_ahead = 0.0
         """Seconds by which the store's clock is ahead of the monotonic clock."""
         self._planned: Changes | None = None
@@ -116,8 +125,7 @@ class NotificationsDuty:
         """Names of the channels with which something is wrong, as far as this instance knows: also of one that still
         refuses a message, although it takes others.
         """
-        refusing = {channel for channel, _, _ in self._refused}
-        return [name for name, sender in self._senders.items() if sender.is_failing or name in refusing]
+        return [name for name, one in self._senders.items() if one.is_failing or self._refusals.get(name)]
 
     @property
     def believed(self) -> frozenset[str] | None:
@@ -127,6 +135,17 @@ class NotificationsDuty:
     def start_anew(self) -> None:
         self._due.hasten()
         self._planned = self._state = None
+        for sender in self._senders.values():
+            sender.start_anew()
+        self._forget_failures()
+
+    def _forget_failures(self) -> None:
+        paces = self._paces.items()
+        self._refusals = {
+            name: Refusals(self._clock, min(REFUSED_BACKOFF, pace.repeat_interval)) for name, pace in paces
+        }
+        self._failed: dict[str, set[Subject]] = {name: set() for name in self._paces}
+        """On what each channel answered with a failure since it last took a message."""
 
     def finish(self) -> bool:
         """The instance stops: begin no further message, and wait for those in progress, which the next leader would
@@ -167,9 +186,19 @@ class NotificationsDuty:
         if incidents is None:
             return
         held = self._incidents.unjudged()
-        refused = self._still_refused(incidents)
-        made = plan(incidents, self._routes, self._paces, state, self._store.token, held=held, refused=refused)
-        claimed = [claim for claim in made.messages if self._senders[claim.channel].is_free]
+        refused = {(name, *what): how for name, one in self._refusals.items() for what, how in one.retries().items()}
+        known = {(one.id, one.phase) for one in incidents}
+        for failed in self._failed.values():
+            failed.intersection_update(known)
+        made = plan(
+            *(incidents, self._routes, self._paces, state, self._store.token),
+            held=held,
+            refused=refused,
+            failed={(name, *what) for name, failed in self._failed.items() for what in failed},
+        )
+        for name, refusals in self._refusals.items():
+            refusals.keep({(incident, phase) for channel, incident, phase in made.refused if channel == name})
+        claimed = [claim for claim in made.messages if self._is_free(claim.channel)]
         obsolete = [claim.id for claim in state.claims if claim.channel not in self._paces]
         if claimed or obsolete or made.noted or made.forgotten:
             changes = Changes(claimed=claimed, released=obsolete, noted=made.noted, forgotten=made.forgotten)
@@ -182,13 +211,6 @@ class NotificationsDuty:
         for claim in state.claims:
             if claim.channel in self._paces and self._may_send(claim, state.now):
                 self._send(claim, by_id, state.now)
-
-    def _still_refused(self, incidents: Sequence[Incident]) -> dict[Refusal, float]:
-        """What channels refused, with the seconds for which it is not tried again. Forgets what is no longer due."""
-        if self._refused:
-            phases = {(one.id, one.phase) for one in incidents}
-            self._refused = {what: pause for what, pause in self._refused.items() if what[1:] in phases}
-        return {what: pause.remaining() for what, pause in self._refused.items()}
 
     def _report(self, planned: Changes) -> DeliveryState | None:
         """Tell the store what became of the messages, and what was planned."""
@@ -205,9 +227,11 @@ class NotificationsDuty:
             self._store_is_ahead = state.now - self._clock.monotonic()
         return state
 
+    def _is_free(self, name: str) -> bool:
+        return self._senders[name].is_free and self._refusals[name].remaining() <= 0
+
     def _may_send(self, claim: Claim, now: float) -> bool:
-        sender = self._senders[claim.channel]
-        if sender.is_busy_with(claim) or not sender.is_free:
+        if self._senders[claim.channel].is_busy_with(claim) or not self._is_free(claim.channel):
             return False
         # A claim time in the future is from before the clock was put back.
         return claim.token == self._store.token or not 0 <= now - claim.at < CLAIM_TIMEOUT
@@ -245,16 +269,16 @@ class NotificationsDuty:
             is_unknown = isinstance(outcome.error, TryAgain) and outcome.error.maybe_taken
             if outcome.claim is not None and not is_unknown:
                 self._released.append(outcome.claim.id)
-            if outcome.claim is not None and isinstance(outcome.error, MessageRefused):
-                for part in outcome.claim.parts:
-                    pause = self._refused[name, part.incident, part.phase] = Schedule(self._clock, REFUSED_BACKOFF)
-                    pause.restart()
+            if outcome.claim is not None and isinstance(outcome.error, Refused):
+                self._refusals[name].refused(outcome.claim.parts)
+            elif outcome.claim is not None and isinstance(outcome.error, TryAgain) and outcome.error.is_answer:
+                self._failed[name].update((part.incident, part.phase) for part in outcome.claim.parts)
             return
         self._stats.notifications += 1
         if outcome.claim is None:
             return
-        for part in outcome.claim.parts:
-            self._refused.pop((name, part.incident, part.phase), None)
+        self._refusals[name].taken(outcome.claim.parts)
+        self._failed[name].clear()
         self._taken.append(Taken(outcome.claim, self._clock.monotonic() + self._store_is_ahead))
         if news := _new_incidents(outcome.claim.parts):
             self._logger.info("notification-sent", channel=name, id=outcome.claim.id, incidents=news)

@@ -252,3 +252,5 @@ class Judged(NamedTuple):
     beats: Sequence[SilentBeat] = ()
     not_seen: Sequence[str] = ()
     """Names of schedules with due times that this look marked as not known: for one summary after an outage."""
+    is_whole: bool = True
+    """Whether the runs of all schedules were read; otherwise some schedules have no judgement."""

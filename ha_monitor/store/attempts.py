@@ -34,4 +34,4 @@ class RedisAttempts:
 
     def set_aside(self, name: str, entry: bytes) -> None:
         """Keep a report on a message, as JSON; only the newest are kept."""
-        self._store.run("set_aside", {"message": name, "report": as_lua_string(entry), "most_kept": MAX_SET_ASIDE})
+        self._store.run("set_aside", {"message": name, "failure": as_lua_string(entry), "most_kept": MAX_SET_ASIDE})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, compress, islice
+from itertools import chain, compress, islice, pairwise
 from math import isfinite
 from struct import Struct
 from typing import Any
@@ -249,7 +249,9 @@ class RedisQueries(RedisOpenQueries, RedisWorkerQueries):
         if bounds[-1] - bounds[0] > RUNS_KEPT:
             # Each hour is a call for each name, and most hours of a year have no data.
             bounds = _within(bounds, self.now(), RUNS_KEPT)
-        spans = [_fields(first, behind) for first, behind in spans_of(bounds)]
+        # What lies before all that is kept is no time at all by then; its span would still be a whole minute.
+        lengths = (until - since for since, until in pairwise(bounds))
+        spans = [_fields(*span) if length > 0 else {} for span, length in zip(spans_of(bounds), lengths, strict=True)]
         hours = sorted({hour for span in spans for hour in span})
         asked = [("HGETALL", self._keys.statistics_of(name, hour)) for name in names for hour in hours]
         replies = chain.from_iterable(self._connection.ask_in_turn(asked, NAMES_AT_ONCE))

@@ -23,7 +23,7 @@ from ha_monitor.config.notify import (
     Secrets,
     Webhook,
 )
-from ha_monitor.notify.channel import Channel, Deadline, Refused, TryAgain
+from ha_monitor.notify.channel import Channel, Deadline, LoginRefused, Refused, TryAgain
 from ha_monitor.notify.channels import make_channel
 from ha_monitor.notify.message import lines_of
 from tests.conftest import missing
@@ -227,7 +227,7 @@ def test_a_mail_arrives_with_tls_and_a_password(trusted: Certificate) -> None:
         settings = mail_settings(server.port, tls="starttls", username="monitor")
         assert made(settings, password="pa55word").deliver(message(), deadline()) == ""
         assert made(settings, password="pa55word").probe(deadline()).endswith("answers, and accepts the password")
-        with pytest.raises(Refused, match="it answers 535") as caught:
+        with pytest.raises(LoginRefused, match="it answers 535") as caught:
             made(settings, password="wr0ng").deliver(message(), deadline())
 
         (mail,) = server.mails
@@ -235,6 +235,29 @@ def test_a_mail_arrives_with_tls_and_a_password(trusted: Certificate) -> None:
         assert "$ ha-monitor workers celery@app3" in mail.get_payload(decode=True).decode()  # type: ignore[union-attr]
         assert mail["To"] == "ops@example.org, boss@example.org"
         assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "kind", "said"),
+    [
+        pytest.param(["550 unknown", "450 greylisted"], TryAgain, "it answers 450 greylisted", id="one for now"),
+        pytest.param(["550 unknown", "554 no"], Refused, "it answers 550 unknown", id="both for good"),
+    ],
+)
+def test_a_mail_that_no_address_takes_is_tried_again_soon_if_one_may(
+    answers: list[str], kind: type[Exception], said: str
+) -> None:
+    """Given a mail server that refuses both addresses, the mail is tried again soon if one is refused for now only."""
+    left = list(answers)
+
+    class Refusing(MailReceiver):
+        async def handle_RCPT(self, *_: object) -> str:
+            return left.pop(0)
+
+    with Refusing() as server:
+        settings = mail_settings(server.port)
+        with pytest.raises(kind, match=said):
+            made(settings).deliver(message(), deadline())
 
 
 def test_a_password_is_not_sent_to_a_server_that_is_not_trusted(certificates: list[Certificate]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ha_monitor.broker.amqp_source import AmqpSource
+from ha_monitor.broker.amqp_source import BYTES_AT_ONCE, AmqpSource
 from ha_monitor.config.schema import Config
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
@@ -149,6 +149,21 @@ def test_no_more_is_taken_from_the_socket_than_is_at_hand() -> None:
     for number in range(1, 11):
         assert len(source.receive(30, 1.0)) in (30, 20)
         assert read == (number + 1) // 2
+
+
+def test_large_messages_are_taken_a_few_at_once() -> None:
+    """Given large messages that are read ahead, only so much of them is taken at once as fits into a batch: the others
+    still count as read ahead, so that no more is read for them.
+    """
+    large = b"x" * (BYTES_AT_ONCE // 10)
+    source = AmqpSource(Config(), "ha-monitor@1.host")
+    source._connection, _ = connection_on(message(tag, large) for tag in range(1, 26))
+    source._connection.read_ahead()
+
+    assert [len(source.receive(100, 1.0)) for _ in range(2)] == [11, 11]
+    assert source._connection.bytes_kept() == 3 * len(large)
+    assert source.mark().delivery_tag == 22
+    assert len(source.receive(100, 1.0)) == 3
 
 
 def test_messages_delivered_before_come_apart_from_others() -> None:

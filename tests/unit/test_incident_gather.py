@@ -21,6 +21,7 @@ from ha_monitor.store.name_statistics import Durations, NameStatistic
 from ha_monitor.store.queries import KeptTask
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.store.results import WorkerState
+from ha_monitor.store.worker_runs import LostRun
 from tests.unit.builders import TurnedClock
 
 VIEW = LeaderView((), True, None, 0, 0, 0.0, [], may_judge=True)
@@ -142,6 +143,8 @@ class Holding(MemoryReader):
         super().__init__(server)
         self.all = server.incidents
         self.held: dict[str, str] = {}
+        self.names: dict[str, str] = {}
+        """Of those tasks whose name is known."""
         self.without: list[str] = []
         self.queries.open = lambda count, offset=0: list(self.held)[offset:count]  # type: ignore[method-assign]
         self.queries.orphaned = lambda count: self.without[:count]  # type: ignore[method-assign]
@@ -156,11 +159,13 @@ class Holding(MemoryReader):
         kept, facts, _ = FactGatherer().gather(self, VIEW._replace(workers=lost, orphaned=len(self.without)))
         changes = advance(kept, apply_rules(facts), facts.now)
         self.all.update({one.id: one for one in changes.changed})
-        (found,) = (one for one in self.all.values() if one.kind == "worker-lost")
-        return found
+        return next(one for one in self.all.values() if one.kind == "worker-lost")
 
     def _tasks(self, ids: Sequence[str], texts: frozenset[str] = frozenset()) -> list[KeptTask | None]:
-        return [KeptTask(TaskRecord(task_id=one, state=State.STARTED, worker=self.held[one])) for one in ids]
+        return [
+            KeptTask(TaskRecord(task_id=one, state=State.STARTED, name=self.names.get(one), worker=self.held[one]))
+            for one in ids
+        ]
 
 
 def test_of_very_many_lost_tasks_all_are_counted_and_some_followed(server: MemoryServer) -> None:
@@ -201,6 +206,61 @@ def test_more_stuck_tasks_than_are_looked_at_are_told_so(server: MemoryServer) -
     assert look(5000) == ["at least 1,000 tasks of unknown are orphaned: no worker or queue has them any longer"]
 
 
+def test_an_orphaned_task_among_too_many_is_not_over(server: MemoryServer) -> None:
+    """Given an incident of an orphaned task, when so many others are orphaned that no look reaches that task, the
+    incident goes on; when it is orphaned no longer, and all others are looked at, the incident is over."""
+    reader = Holding(server)
+    reader.held = {"rare": "celery@a"}
+    reader.names["rare"] = "shop.rare"
+    reader.without = ["rare"]
+
+    def phase() -> Phase:
+        kept, facts, _ = FactGatherer().gather(reader, VIEW._replace(orphaned=len(reader.without)))
+        reader.all.update({one.id: one for one in advance(kept, apply_rules(facts), facts.now).changed})
+        return next(one.phase for one in reader.all.values() if one.key == "shop.rare")
+
+    assert [phase(), phase()] == [Phase.PENDING, Phase.FIRING]
+    reader.hold("celery@b", 1000)
+    reader.without = [*(one for one in reader.held if one != "rare"), "rare"]
+    assert [phase(), phase()] == [Phase.FIRING, Phase.FIRING]
+    reader.without = reader.without[:999]
+    assert phase() is Phase.RESOLVED
+
+
+def test_tasks_whose_name_never_came_are_told_of_as_unknown(server: MemoryServer) -> None:
+    """Given a task without a name that is stuck, orphaned, and lost two workers, each incident says so."""
+    reader = Holding(server)
+    reader.held, reader.without = {"t1": "celery@a"}, ["t1"]
+    reader.queries.stuck = lambda count: ["t1"]  # type: ignore[method-assign]
+    runs = [LostRun("t1", "celery@a", 1), LostRun("t1", "celery@b", 2)]
+    reader.queries.lost_runs = lambda: runs  # type: ignore[method-assign]
+
+    _, facts, _ = FactGatherer().gather(reader, VIEW._replace(stuck=1, orphaned=1))
+
+    assert {one.kind: (one.key, " of unknown " in one.summary) for one in apply_rules(facts).sightings} == {
+        "task-stuck": ("unknown", True),
+        "task-orphaned": ("unknown", True),
+        "poison-task": ("unknown", True),
+    }
+
+
+def test_of_stuck_tasks_without_records_as_many_are_looked_at(server: MemoryServer) -> None:
+    """Given more orphaned tasks than are looked at, what is not seen may be among the others, even if nothing is known
+    of those that are looked at; given fewer, all were looked at. The same holds for stuck ones."""
+    reader = Holding(server)
+    reader.queries.tasks = lambda ids, texts=frozenset(): [None] * len(ids)  # type: ignore[method-assign]
+    reader.queries.stuck = lambda count: reader.without[:count]  # type: ignore[method-assign]
+
+    def partial(stuck: int, orphaned: int) -> frozenset[str]:
+        reader.without = [str(number) for number in range(max(stuck, orphaned))]
+        _, facts, _ = FactGatherer().gather(reader, VIEW._replace(stuck=stuck, orphaned=orphaned))
+        return apply_rules(facts).partial
+
+    assert partial(999, 999) == frozenset()
+    assert partial(0, 1001) == {"task-orphaned"}
+    assert partial(1001, 0) == {"task-stuck"}
+
+
 def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) -> None:
     """Given workers that are lost together, of which one is back, gets tasks and is lost again before the others are
     back, its new tasks count as well, from then on."""
@@ -215,6 +275,26 @@ def test_what_a_worker_got_between_two_losses_is_told_too(server: MemoryServer) 
         assert reader.look(both).summary.endswith(" with 50 tasks: 50 being asked about")
     reader.hold("celery@z", 5)
     assert reader.look([*both, "celery@z"]).summary.endswith(" with 55 tasks: 55 being asked about")
+
+
+def test_what_was_counted_in_full_stays_so_when_another_worker_is_lost(server: MemoryServer) -> None:
+    """Given a worker that was lost with three tasks, all of which were found, and later another one while more tasks
+    are open than are searched, only what is said of the other is incomplete; but the first is, too, once workers of its
+    own are lost again meanwhile."""
+    reader = Holding(server)
+    reader.hold("celery@a", 3)
+    reader.look(["celery@a", "celery@b"])
+    assert reader.look(["celery@a"]).summary.endswith(" with 3 tasks: 3 being asked about")
+    server.clock.now += 120  # type: ignore[attr-defined]
+    reader.hold("celery@x", 5000)
+
+    first = reader.look(["celery@a", "celery@c"])
+
+    assert first.summary.endswith(" with 3 tasks: 3 being asked about")
+    assert [one.facts["incomplete"] for one in reader.all.values()] == [0, 1]
+    assert reader.look(["celery@a", "celery@b", "celery@c"]).summary.endswith(
+        " with at least 3 tasks: 3 being asked about"
+    )
 
 
 @pytest.mark.parametrize(

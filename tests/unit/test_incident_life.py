@@ -29,9 +29,16 @@ class Life:
         self.believed: frozenset[str] | None = frozenset()
         """Ids of those that a channel believes to fire."""
 
-    def look(self, *sightings: Sighting, judged: frozenset[str] = ALL, times: int = 1, every: float = EVERY) -> None:
+    def look(
+        self,
+        *sightings: Sighting,
+        judged: frozenset[str] = ALL,
+        partial: frozenset[str] = frozenset(),
+        times: int = 1,
+        every: float = EVERY,
+    ) -> None:
         for _ in range(times):
-            seen = RuleResults(list(sightings), judged)
+            seen = RuleResults(list(sightings), judged, partial)
             changes = advance(list(self.kept.values()), seen, self.now, believed=self.believed)
             self.kept = {key: one for key, one in self.kept.items() if key not in changes.removed}
             self.kept.update(
@@ -350,6 +357,21 @@ def test_one_of_many_that_flaps_is_the_same_incident() -> None:
     life.look(*lost("celery@b"))
 
     assert (life.only.id, life.only.phase) == (first, Phase.FIRING)
+
+
+def test_what_is_not_seen_lasts_while_not_all_was_looked_at() -> None:
+    """Given orphaned tasks of two names, looks at only some tasks, of one of these names, end neither incident, and let
+    new ones begin; a look at all tasks ends once what it does not see.
+    """
+    big, rare, new = (Sighting("task-orphaned", f"shop.{name}", "orphaned") for name in ("big", "rare", "new"))
+    life = fired(big, rare)
+
+    life.look(big, new, partial=frozenset(["task-orphaned"]), times=3)
+
+    assert life.phases == dict.fromkeys((("task-orphaned", one.key) for one in (big, rare, new)), Phase.FIRING)
+    assert life.told == [("incident-opened", "shop.new")]
+    life.look(big, new, times=2)
+    assert life.told[1:] == [("incident-resolved", "shop.rare")]
 
 
 def test_what_follows_from_another_says_so_while_that_fires() -> None:

@@ -22,7 +22,7 @@ from ha_monitor.incidents.listeners import Listener
 from ha_monitor.incidents.rules import apply_rules
 from ha_monitor.incidents.shared_queue import SharedQueue
 from ha_monitor.incidents.sighting import Sighting
-from ha_monitor.query.language import Pattern, split_values
+from ha_monitor.query.language import Pattern, parse_filter, split_values
 from ha_monitor.schedules.model import Definition, History, Judged, Judgement, ScheduleState, Source
 from ha_monitor.store.error_groups import ErrorGroup, FailedTask, GroupState
 from ha_monitor.store.incidents import BEFORE, Mark, Severity
@@ -55,8 +55,8 @@ def names(failed: int = 0, succeeded: int = 0, retried: int = 0) -> list[NameSta
     return [NameStatistic("shop.pay", succeeded, failed, retried, Durations({}), Durations({}))]
 
 
-def task(task_id: str, worker: str | None = "celery@a") -> KeptTask:
-    return KeptTask(TaskRecord(task_id=task_id, state=State.STARTED, name="shop.pay", worker=worker))
+def task(task_id: str, worker: str | None = "celery@a", *, name: str | None = "shop.pay") -> KeptTask:
+    return KeptTask(TaskRecord(task_id=task_id, state=State.STARTED, name=name, worker=worker))
 
 
 def test_nothing_is_seen_where_nothing_is() -> None:
@@ -333,12 +333,12 @@ def instance(name: str, **changes: object) -> InstanceFacts:
         ),
         (
             {"failing_channels": ["mail"]},
-            [("channel-mail", "channel mail takes no messages: nobody is notified through it")],
+            [("channel-mail", "channel mail does not take all messages: somebody may not be notified")],
         ),
     ],
 )
 def test_what_the_monitor_lacks(facts: dict[str, object], found: list[tuple[str, str]]) -> None:
-    """Given a monitor without an instance or events, late, with a full store, or with a channel that takes nothing,
+    """Given a monitor without an instance or events, late, with a full store, or with a channel that fails,
     each has a key of its own.
     """
     assert [(one.key, one.summary) for one in seen(**facts)] == found
@@ -419,7 +419,7 @@ def test_the_command_of_an_incident_finds_what_the_incident_is_about(name: str) 
         queues=[QueueFacts(name, 1, NOW - 1000)],
         survey=[SurveyedQueue(name, 1, False)],
         names=[one._replace(name=name) for one in names(50, 0, 100)],
-        stuck=[NamedTasks(name, (task("t1"), task("t2")))],
+        stuck=[NamedTasks(name, (task("t1", name=name), task("t2", name=name)))],
         gaps=[Gap("", NOW, NOW, name, 3, NOW)],
         schedules=Judged([missed]),
     )
@@ -431,6 +431,24 @@ def test_the_command_of_an_incident_finds_what_the_incident_is_about(name: str) 
         assert Pattern(parts).exact == name
 
 
+def test_the_command_finds_tasks_whose_name_never_came() -> None:
+    """Given tasks of whose names nothing is known, each sentence says so, and its command finds them and no others."""
+    nameless = (task("t1", name=None), task("t2", name=None))
+    found = seen(
+        stuck=[NamedTasks("unknown", nameless)],
+        orphaned=[NamedTasks("unknown", nameless)],
+        poison=[PoisonTasks("unknown", nameless, ("celery@a", "celery@b"), 2)],
+    )
+
+    assert [one.summary.partition(" of ")[2].partition(" ")[0] for one in found] == ["unknown"] * 3
+    assert {one.command for one in found} == {"ha-monitor tasks name= state=open"}
+    asked = parse_filter(["name=", "state=open"], NOW)
+    assert [asked.holds(one, NOW) for one in (*nameless, task("t3"), task("t4", name="unknown"))] == [
+        *(True, True),
+        *(False, False),
+    ]
+
+
 def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:
     """Given names with control characters, quotes and newlines, sentences and commands show them harmlessly."""
     found = seen(
@@ -439,7 +457,7 @@ def test_no_name_reaches_a_terminal_or_a_shell_as_it_is() -> None:
         survey=[SurveyedQueue(HOSTILE, 1, False)],
         errors=[group()._replace(name=HOSTILE, error_class=HOSTILE, place=HOSTILE)],
         names=[one._replace(name=HOSTILE) for one in names(50, 0, 100)],
-        stuck=[NamedTasks(HOSTILE, (task("t1"), task("t2")))],
+        stuck=[NamedTasks(HOSTILE, (task("t1", name=HOSTILE), task("t2", name=HOSTILE)))],
         gaps=[Gap("", NOW, NOW, HOSTILE, 3, NOW)],
         instances=[instance(HOSTILE, is_consuming=False)],
         marks=[Mark(HOSTILE, NOW - 100)],

@@ -890,6 +890,29 @@ def test_a_stop_waits_for_a_delivery_in_progress(bed: Bed, monkeypatch: pytest.M
     assert [line["left_to_others"] for line in telling.first.said("instance-stopped")] == [0]
 
 
+def test_an_instance_that_leads_only_during_its_stop_begins_no_message(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an instance that is stopped while another one leads, and that becomes the leader while it finishes its
+    work, it sends nothing: it might be gone before the store has heard of it.
+    """
+    chat = Receiver()
+    telling = Telling(bed, chat, monkeypatch)
+    telling.settle()
+    assert not telling.second.pipeline._leader.finish()
+
+    telling.stop()
+    for _ in range(100):
+        beat(bed, "celery@b")
+        telling.second.live(2)
+    for _ in range(100):
+        telling.second.live(2)  # celery@b is lost, too
+
+    assert telling.second.pipeline._leader._leads
+    assert len(bed.server.incidents) == 2
+    assert (chat.calls, bed.server.messages.claims) == (1, {})
+
+
 def test_a_stop_does_not_wait_for_a_channel_that_hangs(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a leader that is stopped while a channel hangs, it stops once the delivery must have ended, and keeps its
     lease until then; the next leader finds the claim."""

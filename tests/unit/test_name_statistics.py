@@ -98,3 +98,16 @@ def test_no_more_is_asked_for_than_is_kept(since: float, until: float, hours: in
 
     assert found.runs == 0
     assert len(redis.keys) == hours
+
+
+def test_of_a_time_before_all_that_is_kept_nothing_is_asked() -> None:
+    """Given a question about a week long ago, at a time within an hour, the store is asked for nothing: not for what
+    happened at the beginning of what is kept either.
+    """
+    redis = Asked(NOW + 754.5)
+    queries = RedisQueries(cast(StoreConnection, redis), Keys("k", "n"))
+
+    (found,) = queries.statistics(["shop"], NOW - 16 * DAY, NOW - 9 * DAY)
+
+    assert found.runs == 0
+    assert redis.keys == []

@@ -6,23 +6,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
-from ha_monitor.config.notify import Notify, PagerDuty, Secrets
+from ha_monitor.config.notify import Alertmanager, Notify, PagerDuty, Secrets
 from ha_monitor.config.schema import Config, StoreSettings
 from ha_monitor.errors import StoreUnavailable
 from ha_monitor.notify import http
-from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Deadline, MessageRefused, NotDelivered, Refused, TryAgain
-from ha_monitor.notify.channels import pace_of, pagerduty
+from ha_monitor.notify.channel import DELIVERY_TIMEOUT, Deadline, LoginRefused, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.channels import alertmanager, pace_of, pagerduty
 from ha_monitor.notify.message import Message, Notice
 from ha_monitor.notify.plan import GROUP_INTERVAL, GROUP_WAIT, Pace
 from ha_monitor.pipeline.channel_sender import REFUSED_BACKOFF, SLOW_AFTER
 from ha_monitor.pipeline.notifications import CLAIM_TIMEOUT, NotificationsDuty, Recipient
 from ha_monitor.pipeline.stats import Stats
-from ha_monitor.store.incidents import Incident, Phase
+from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
 from tests.support.process import wait_until
@@ -269,6 +270,34 @@ def test_a_leader_that_has_not_looked_yet_gives_nothing_up() -> None:
     assert bed.receivers["chat"].got == [("a.chat.1", ["a firing"])] * 2
 
 
+@pytest.mark.parametrize(
+    "error", [TryAgain("away"), LoginRefused("401"), Refused("no")], ids=["away", "login", "message"]
+)
+def test_a_leader_that_returns_does_not_know_a_channel_as_failing_that_another_one_reached(error: Exception) -> None:
+    """Given a leader whose channel failed, and one after it that reached the channel; when the first leads again, it
+    takes the channel for one that works, and tries it at once.
+    """
+    chat = Receiver(fails(error))
+    bed = Bed(chat=chat)
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["chat"]
+    bed.follow()
+    for _ in range(3):
+        bed.go("2")
+        bed.settled("2")
+    assert [what for _, what in chat.got] == [["a firing"]]
+    bed.known.all = [incident("a"), incident("q", kind="queue-late")]
+
+    bed.duties["1"].start_anew()
+    assert bed.duties["1"].failing == []
+    for _ in range(3):
+        bed.go()
+    bed.settled()
+    assert [what for _, what in chat.got] == [["a firing"], ["q firing"]]
+
+
 def test_a_leader_that_is_followed_before_it_delivers_delivers_nothing() -> None:
     """Given an instance whose lease has ended when its thread begins, it leaves the message to the next leader."""
     bed = Bed(chat=Receiver())
@@ -318,7 +347,7 @@ class Choosy(Receiver):
         name = message.notices[0].incident.id
         self.asked.append(name)
         if self.takes_none or name in self.refused:
-            raise MessageRefused(f"it answers 400: {name}")
+            raise Refused(f"it answers 400: {name}")
         return super().deliver(message, deadline)
 
 
@@ -383,6 +412,54 @@ def test_what_was_refused_is_tried_again_after_everything_else() -> None:
     assert service.asked == ["a", "b", "a"]
 
 
+@pytest.mark.parametrize("bad", ["a", "acegi"])
+def test_what_is_refused_again_and_again_does_not_delay_what_is_new(bad: str) -> None:
+    """Given incidents whose events the service has refused every ten minutes for two hours, and nothing else, when a
+    page begins right after such a refusal, then it is sent within seconds, and so are two more after that.
+    """
+    service = Choosy(*bad)
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in bad]
+    for _ in range(12):
+        bed.go(seconds=REFUSED_BACKOFF)
+        bed.settled()
+    until = len(service.asked)
+    while len(service.asked) == until:
+        bed.go(seconds=30)
+        bed.settled()
+    service.asked.clear()
+    bed.known.all.append(incident("x", bed.clock.time()))
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+    bed.known.all += [incident(name, bed.clock.time()) for name in "yz"]
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+
+    assert [name for name in service.asked if name not in bad] == ["x", "y", "z"]
+
+
+def test_each_of_those_that_are_refused_has_its_turn() -> None:
+    """Given five incidents whose events the service refuses for two hours, when it accepts the last one's from then on,
+    then that is sent within an hour: the others do not come before it each time.
+    """
+    service = Choosy(*"abcde")
+    bed = Bed(pager=service)
+    bed.duties["1"] = bed.duty("1", PACE_OF_ONE)
+    bed.known.all = [incident(name) for name in "abcde"]
+    for _ in range(120):
+        bed.go(seconds=60)
+        bed.settled()
+    service.refused.discard("e")
+    for _ in range(60):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert service.got == [("e.pager.1", ["e firing"])]
+
+
 def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     """Given a wrong key, with which the service refuses every event, when many incidents are due for an hour, then it
     is asked a few times, not once a second; the end of an incident is not tried, since its beginning was not taken."""
@@ -404,11 +481,331 @@ def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     assert len(service.asked) == asked
 
 
-@pytest.mark.parametrize(("status", "kind"), [(400, MessageRefused), (401, Refused), (404, Refused), (503, TryAgain)])
-def test_pagerduty_refuses_an_event_for_itself_with_status_400(
+class Picky(Receiver):
+    """Takes several incidents in one message, and refuses each message that is about certain ones."""
+
+    def __init__(self, *refused: str) -> None:
+        super().__init__()
+        self.refused = set(refused)
+        self.asked: list[str] = []
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        names = [one.incident.id for one in message.notices]
+        self.asked.append("".join(names))
+        if self.refused.intersection(names):
+            raise Refused("it answers 554: looks like spam")
+        return super().deliver(message, deadline)
+
+
+class Remarks(Receiver):
+    """Takes each message, and something goes wrong nevertheless."""
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        super().deliver(message, deadline)
+        return "http://b:1: no answer in time"
+
+
+def test_a_message_that_is_always_refused_does_not_hold_back_what_becomes_due() -> None:
+    """Given a page that the channel refuses each time, when one of another kind becomes due, then it is sent within
+    seconds, and the refused one is tried again every ten minutes, by itself.
+    """
+    service = Picky("a")
+    bed = Bed(chat=service)
+    bed.known.all = [incident("a")]
+    for _ in range(5):
+        bed.go()
+        bed.settled()
+    bed.known.all.append(incident("q", START + 5, kind="queue-late"))
+    for _ in range(5):
+        bed.go()
+        bed.settled()
+    assert service.asked == ["a", "q"]
+    for _ in range(2):
+        bed.go(seconds=REFUSED_BACKOFF)
+        bed.settled()
+
+    assert service.asked == ["a", "q", "a", "a"]
+    assert service.got == [("q.chat.1", ["q firing"])]
+
+
+class Faulty(Picky):
+    """Has a bug: it fails on each message about certain incidents."""
+
+    def deliver(self, message: Message, deadline: Deadline) -> str:
+        try:
+            return super().deliver(message, deadline)
+        except Refused:
+            raise TryAgain("it answers 500", is_answer=True) from None
+
+
+@pytest.mark.parametrize("pace", [NOW, PACE_OF_ONE])
+def test_messages_on_which_a_service_fails_each_time_do_not_hold_back_others(pace: Pace) -> None:
+    """Given a service that fails on the messages about two pages each time, when others of another kind become due, a
+    warning among them, then they are sent at the next attempts; once it does not fail any more, so are the first ones.
+    """
+    service = Faulty("a", "b")
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", pace)
+    bed.known.all = [incident("a"), incident("b", kind="no-consumer")]
+    for _ in range(10):
+        bed.go()
+        bed.settled()
+    bed.known.all.append(incident("q", START + 9, kind="queue-late"))
+    bed.known.all.append(incident("w", START + 9, kind="events-lost", severity=Severity.WARN))
+    for _ in range(5):
+        bed.go(seconds=300)
+        bed.settled()
+    assert service.got == [("q.chat.1", ["q firing"]), ("w.chat.1", ["w firing"])]
+
+    service.refused.clear()
+    for _ in range(3):
+        bed.go(seconds=300)
+        bed.settled()
+    assert sorted(service.got[2:]) == [("a.chat.1", ["a firing"]), ("b.chat.1", ["b firing"])]
+
+
+@pytest.mark.parametrize("bad", ["a", "d", "h", "be"])
+def test_what_was_refused_together_is_sent_but_for_what_is_refused_by_itself(bad: str) -> None:
+    """Given eight incidents of one kind, some of which the channel refuses, when they are due in one message, then all
+    others are sent within a minute, in few messages, and those alone are tried again after ten minutes; what is
+    accepted then is sent.
+    """
+    service = Picky(*bad)
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(group_interval=0.0))
+    bed.known.all = [incident(name) for name in "abcdefgh"]
+    for _ in range(60):
+        bed.go(seconds=0.5)
+        bed.settled()
+
+    told = sorted(what for _, found in service.got for what in found)
+    assert told == [f"{name} firing" for name in "abcdefgh" if name not in bad]
+    assert len(service.got) <= 4
+    assert bed.duties["1"].failing == ["chat"]
+    service.refused.clear()
+    service.asked.clear()
+    bed.go(seconds=REFUSED_BACKOFF)
+    for _ in range(3):
+        bed.settled()
+        bed.go()
+    assert service.asked == list(bad)
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_refused_everything_gets_the_rest_together_when_it_takes_messages_again() -> None:
+    """Given a channel that refuses all messages for two days, so that each incident was refused by itself, when it
+    takes one of them, then it gets the others in one message; meanwhile it was asked every few minutes at most.
+    """
+    names = "abcdefgh"
+    service = Picky(*names)
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(group_interval=0.0))
+    bed.known.all = [incident(name) for name in names]
+    for _ in range(48 * 60):
+        bed.go(seconds=60)
+        bed.settled()
+    assert set(names) < set(service.asked)
+    assert len(service.asked) < 48 * 12
+
+    service.refused.clear()
+    service.asked.clear()
+    for _ in range(20):
+        bed.go(seconds=60)
+        bed.settled()
+    assert [len(asked) for asked in service.asked] == [1, 7]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"silenced_until": float("inf")}, id="silenced"),
+        pytest.param({"cause": "c"}, id="follows"),
+        pytest.param({"phase": Phase.RESOLVED}, id="over"),
+    ],
+)
+def test_a_channel_fails_only_while_what_it_refused_is_due(changes: dict[str, Any]) -> None:
+    """Given a channel that refuses one message and takes others, it is failing; when the refused incident is silenced,
+    follows from one that the channel knows, or is over, it is not any more.
+    """
+    bed = Bed(chat=Picky("a"))
+    bed.known.all = [incident("a"), incident("c", kind="queue-late")]
+    for _ in range(4):
+        bed.go()
+        bed.settled()
+    assert bed.receivers["chat"].got == [("c.chat.1", ["c firing"])]
+    assert bed.duties["1"].failing == ["chat"]
+    bed.known.all[0] = incident("a", **changes)
+    bed.go()
+
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_refused_its_last_message_does_not_fail_once_nothing_is_due() -> None:
+    """Given a channel that refused the only message that was due, when its incident is silenced, the channel is not
+    failing, although it took nothing since; a heartbeat that is refused fails until it is taken.
+    """
+    bed = Bed(chat=Picky("a"))
+    bed.known.all = [incident("a")]
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["chat"]
+    bed.known.all = [incident("a", silenced_until=float("inf"))]
+    bed.go()
+    assert bed.duties["1"].failing == []
+
+    bed = Bed(beat=Receiver(fails(Refused("it answers 404"))))
+    bed.duties["1"] = bed.duty("1", None)
+    bed.go()
+    bed.settled()
+    assert bed.duties["1"].failing == ["beat"]
+    bed.go(seconds=60)
+    bed.settled()
+    assert bed.duties["1"].failing == []
+
+
+def test_a_channel_that_takes_messages_with_a_remark_does_not_fail() -> None:
+    """Given a cluster of which one member is away, the incidents are delivered, one line says which is away, and the
+    channel is not failing.
+    """
+    bed = Bed(am=Remarks())
+    bed.duties["1"] = bed.duty("1", pace_of(Alertmanager(urls=["http://a:1", "http://b:1"])))
+    bed.known.all = [incident("a")]
+    for _ in range(5):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert len(bed.receivers["am"].got) == 5
+    assert bed.reasons() == ["http://b:1: no answer in time"]
+    assert bed.duties["1"].failing == []
+
+
+def test_what_was_refused_leaves_the_last_message_of_an_hour_to_others() -> None:
+    """Given a channel that may get two messages an hour, when what it refused is due after one, then it waits, and a
+    new page is sent at once.
+    """
+    service = Picky("a")
+    bed = Bed(chat=service)
+    bed.duties["1"] = bed.duty("1", NOW._replace(max_per_hour=2))
+    bed.known.all = [incident("a"), incident("q", kind="queue-late")]
+    for _ in range(3):
+        bed.go()
+        bed.settled()
+    assert service.asked == ["a", "q"]
+    service.refused.clear()
+    bed.go(seconds=REFUSED_BACKOFF)
+    bed.settled()
+    bed.known.all.append(incident("n", bed.clock.time(), kind="no-consumer"))
+    bed.go()
+    bed.settled()
+
+    assert service.asked == ["a", "q", "n"]
+
+
+def test_credentials_that_are_refused_are_not_tried_with_each_message() -> None:
+    """Given a service that refuses the password, when several kinds of incidents are due, then it is asked once in ten
+    minutes: it may lock the account.
+    """
+    bed = Bed(chat=Receiver(fails(LoginRefused("it answers 535"), times=3)))
+    bed.known.all = [incident(name, kind=f"kind-{name}") for name in "abcde"]
+    for _ in range(25):
+        bed.go(seconds=60)
+        bed.settled()
+
+    assert bed.receivers["chat"].calls == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(Refused("it answers 403"), id="refused"),
+        pytest.param(LoginRefused("it answers 401"), id="login"),
+        pytest.param(TryAgain("it is away"), id="away"),
+    ],
+)
+def test_alertmanager_is_told_again_before_it_reports_the_end(error: Exception) -> None:
+    """Given an Alertmanager with ten alerts that does not take messages for twenty minutes, then it is asked at least
+    once a minute, so that no alert expires after a short failure; when it takes messages again, all are posted within a
+    minute and seconds.
+    """
+    bed = Bed()
+    begins = bed.clock.now + 30
+    ends = begins + 1200
+    asked: list[float] = []
+
+    def fail() -> None:
+        asked.append(bed.clock.now)
+        if begins <= bed.clock.now < ends:
+            raise error
+
+    receiver = bed.receivers["am"] = Receiver(fail)
+    bed.duties["1"] = bed.duty("1", pace_of(Alertmanager(urls=["http://a:1"])))
+    bed.known.all = [incident(name) for name in "abcdefghij"]
+    bed.go()
+    bed.settled()
+    assert [len(what) for _, what in receiver.got] == [10]
+    receiver.got.clear()
+    while bed.clock.now < ends + 70:
+        bed.go()
+        bed.settled()
+
+    assert max(later - earlier for earlier, later in pairwise(asked)) <= 65
+    assert {what for _, found in receiver.got for what in found} == {f"{name} firing" for name in "abcdefghij"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        pytest.param([Refused("no"), TryAgain("away")], TryAgain, id="away after a refusal"),
+        pytest.param([TryAgain("away"), Refused("no")], TryAgain, id="away before a refusal"),
+        pytest.param([LoginRefused("no"), Refused("no")], Refused, id="refused after a login"),
+    ],
+)
+def test_a_cluster_is_asked_again_as_the_member_that_may_take_it_soonest(
+    errors: list[NotDelivered], kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given members that all fail, the failure counts after which another attempt is the most promising."""
+    left = list(errors)
+
+    def fail(*_: object, **__: object) -> None:
+        raise left.pop(0)
+
+    monkeypatch.setattr(alertmanager, "request", fail)
+    channel = alertmanager.AlertmanagerChannel(Alertmanager(urls=["http://a:1", "http://b:1"]), Secrets())
+    notice = Notice("a.am.1", Phase.FIRING, incident("a"), 0.0)
+
+    with pytest.raises(NotDelivered) as raised:
+        channel.deliver(Message("a.am.1", "shop", (notice,), 0.0, "", False), Deadline(TurnedClock()))
+
+    assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("error", [Refused("it answers 404"), LoginRefused("it answers 401"), TryAgain("it is away")])
+def test_a_heartbeat_goes_on_in_time_after_a_failure(error: Exception) -> None:
+    """Given a heartbeat every minute that fails for an hour, then it is tried about every minute, so that the service
+    does not report that the monitor is down once it answers again.
+    """
+    bed = Bed()
+    asked: list[float] = []
+
+    def fail() -> None:
+        asked.append(bed.clock.now)
+        raise error
+
+    bed.receivers["beat"] = Receiver(fail)
+    bed.duties["1"] = bed.duty("1", None)
+    for _ in range(12 * 60):
+        bed.go(seconds=4)
+        bed.settled()
+
+    assert len(asked) >= 50
+    assert max(later - earlier for earlier, later in pairwise(asked)) <= 70
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, Refused), (401, LoginRefused), (404, Refused), (503, TryAgain)])
+def test_an_answer_refuses_the_message_or_the_login_or_is_temporary(
     status: int, kind: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given the answers of PagerDuty, only status 400 is about the event alone."""
+    """Given the answers of PagerDuty, only status 401 says that it takes no event; with others it may take another."""
     answer = http.Answer(status, b"Event object is invalid")
     monkeypatch.setattr(pagerduty, "request", lambda _method, url, *_, **__: http._require_success(answer, url))
     channel = pagerduty.PagerDutyChannel(PagerDuty(), Secrets(key="k" * 32))
@@ -418,6 +815,7 @@ def test_pagerduty_refuses_an_event_for_itself_with_status_400(
         channel.deliver(Message("a.pager.1", "shop", (notice,), 0.0, "", False), Deadline(TurnedClock()))
 
     assert type(raised.value) is kind
+    assert getattr(raised.value, "is_answer", True)
 
 
 def test_whose_end_is_to_be_told_is_known_from_the_first_look_on() -> None:

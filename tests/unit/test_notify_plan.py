@@ -10,7 +10,7 @@ import pytest
 from ha_monitor.config.notify import Route
 from ha_monitor.errors import ConfigurationError
 from ha_monitor.incidents.catalogue import CATALOGUE
-from ha_monitor.notify.plan import MAX_PARTS, MAX_PER_HOUR, Pace, Plan, believed_to_fire, plan
+from ha_monitor.notify.plan import MAX_PARTS, MAX_PER_HOUR, NoticeKey, Pace, Plan, Retry, believed_to_fire, plan
 from ha_monitor.notify.routes import channels_for, require_kinds
 from ha_monitor.store.deliveries import (
     Claim,
@@ -54,6 +54,7 @@ class World:
         self.taken: dict[str, list[float]] = {}
         self.claims: list[Claim] = []
         self.held: frozenset[str] = frozenset()
+        self.refused: dict[NoticeKey, Retry] = {}
         self.messages: list[tuple[float, Claim]] = []
         """When each message was taken, in seconds since the start."""
 
@@ -68,7 +69,8 @@ class World:
         return DeliveryState(self.now, dict(self.told), list(self.claims), self.taken)
 
     def plan(self) -> Plan:
-        made = plan(list(self.incidents.values()), self.routes, self.paces, self.book(), token=1, held=self.held)
+        known = list(self.incidents.values())
+        made = plan(known, self.routes, self.paces, self.book(), token=1, held=self.held, refused=self.refused)
         self.told |= {(name, channel): Notified(at, Phase.PENDING, 0) for name, channel, at in made.noted}
         for key in made.forgotten:
             del self.told[key]
@@ -345,6 +347,31 @@ def test_a_silence_is_about_what_it_names_alone(silenced_after: float, said: lis
     assert [what for _, _, what in world.said()] == said
 
 
+@pytest.mark.parametrize(
+    ("among", "told", "said"),
+    [
+        pytest.param(0, False, [["a firing"]], id="not refused"),
+        pytest.param(1, False, [["b firing"]], id="refused by itself"),
+        pytest.param(2, False, [], id="refused with another one"),
+        pytest.param(1, True, [], id="its repeat is refused"),
+    ],
+)
+def test_a_cause_that_the_channel_refuses_does_not_hide_what_follows(
+    among: int, told: bool, said: list[list[str]]
+) -> None:
+    """Given a cause that the channel does not take by itself and was never told, it is told of what follows; if others
+    may be at fault, or it knows the cause, it is not.
+    """
+    world = World()
+    world.put(incident("a"), incident("b", kind="task-orphaned", cause="a"))
+    world.told["a", "chat"] = Notified(START, Phase.FIRING, 1) if told else Notified(START, Phase.PENDING, 0)
+    world.told["b", "chat"] = Notified(START, Phase.PENDING, 0)
+    world.now += 31
+    world.refused = {("chat", "a", Phase.FIRING): Retry(300.0, among)} if among else {}
+
+    assert [[f"{one.incident} firing" for one in claim.parts] for claim in world.plan().messages] == said
+
+
 def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
     """Given incidents that a leader cannot judge yet, nobody hears of them first, nor of one that began again; who was
     told of one is told again in time, and of its end. What was noted is not forgotten: once they are judged, the wait
@@ -367,6 +394,25 @@ def test_what_may_be_over_is_told_to_those_alone_who_know_of_it() -> None:
     world.live(2)
 
     assert [sorted(what) for _, _, what in world.said()[1:]] == [["again firing", "new firing", "over firing"]]
+
+
+def test_what_follows_is_still_repeated_to_a_service_that_would_report_its_end() -> None:
+    """Given a late queue that was told, when its cause begins, Alertmanager, which would report the queue's end, is
+    still told of the queue each minute, and the other channel of the cause alone; what begins after its cause is told
+    to neither.
+    """
+    world = World(am=NO_WAIT, chat=Pace())
+    world.put(incident("q", kind="queue-late"))
+    world.live(50)
+    world.put(incident("c"), incident("q", kind="queue-late", cause="c"))
+    world.put(incident("new", kind="task-orphaned", cause="c"))
+    world.live(5 * 3600, step=10)
+
+    posted = {at for at, _, what in world.said("am") if "q firing" in what}
+    assert posted == {60.0 * number for number in range(len(posted))}
+    assert len(posted) == 301
+    assert [what for _, _, what in world.said()] == [["q firing"], ["c firing"], ["c firing"]]
+    assert not any("new firing" in what for channel in ("am", "chat") for _, _, what in world.said(channel))
 
 
 def test_an_end_is_told_although_it_is_silenced_by_then() -> None:

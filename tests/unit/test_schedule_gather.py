@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import msgspec
+import pytest
+
+from ha_monitor.events.catalogue import State
+from ha_monitor.incidents import schedules
+from ha_monitor.incidents.facts import Facts
+from ha_monitor.incidents.rules import OF_SCHEDULES, apply_rules
 from ha_monitor.incidents.schedules import ScheduleGatherer, ScheduleReader, ScheduleView
-from ha_monitor.schedules.model import Definition, Judgement, ScheduleState, Source
+from ha_monitor.schedules.model import Definition, Judged, Judgement, ScheduleState, Source
 from ha_monitor.schedules.timetable import timetable_of
 from ha_monitor.store.memory.schedules import MemorySchedules, write
 from ha_monitor.store.memory.server import MemoryServer
@@ -29,18 +36,28 @@ class Bed:
         self.now = 0.0
         self.runs: dict[str, float] = {}
         self.leader = ScheduleGatherer()
+        self.state_of_runs = State.SUCCESS
 
     def names(self) -> list[str]:
-        return ["t"]
+        return sorted({"t", *map(name_of, self.runs)})
 
     def newest_of(self, names: Sequence[str], count: int) -> list[list[str]]:
-        return [list(self.runs)[::-1][:count] for _ in names]
+        return [[one for one in list(self.runs)[::-1] if name_of(one) == name][:count] for name in names]
 
     def tasks(self, ids: Sequence[str]) -> list[KeptTask | None]:
-        return [None if self.runs[one] < self.now - DAY else task(one, at=self.runs[one], name="t") for one in ids]
+        return [
+            None
+            if self.runs[one] < self.now - DAY
+            else task(one, self.state_of_runs, at=self.runs[one], name=name_of(one))
+            for one in ids
+        ]
 
     def look(self, now: float) -> Judgement | None:
         """What is said of the only schedule, if there is one."""
+        return next(iter(self.judged(now).judgements), None)
+
+    def judged(self, now: float) -> Judged:
+        """What is said of all schedules."""
         self.now = now
         view = ScheduleView(self._told, merged_ago=0.0, listened_for=100 * DAY)
         judged, changes = self.leader.gather(
@@ -55,11 +72,17 @@ class Bed:
         write(self._server, changes)
         self.leader.written(changes)
         assert judged is not None
-        return next(iter(judged.judgements), None)
+        return judged
 
     def state(self, now: float) -> ScheduleState | None:
         found = self.look(now)
         return None if found is None else found.state
+
+
+def name_of(task_id: str) -> str:
+    """What is before the colon; `t` if there is none."""
+    name, colon, _ = task_id.partition(":")
+    return name if colon else "t"
 
 
 def next_due(at: float) -> float:
@@ -113,3 +136,36 @@ def test_a_daily_task_is_learned_missed_and_forgotten_by_one_leader_after_anothe
     assert (learned, ran) == (9 + 1 / 24, 10)
     assert missed == 15 + 4 / 24
     assert missed + 1 <= gone <= missed + 1 + 1 / 24
+
+
+def told(bed: Bed, now: float) -> tuple[list[str], frozenset[str]]:
+    """Which schedules a look judges, and the kinds of incidents that it does not end."""
+    judged = bed.judged(now)
+    return [one.definition.name for one in judged.judgements], apply_rules(Facts(now, schedules=judged)).partial
+
+
+def of_two_tasks() -> Bed:
+    """Schedules of two tasks that ran once each."""
+    definitions = [msgspec.structs.replace(WEEKLY, name=name, task=name) for name in ("a", "b")]
+    bed = Bed(*definitions)
+    bed.runs = {"a:1": NOW - 60, "b:1": NOW - 60}
+    return bed
+
+
+def test_while_some_runs_are_not_read_no_incident_of_a_schedule_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a new leader that cannot read all runs at its first look, it judges the schedules whose runs it has read,
+    and ends no incident of a schedule; its next look has read the others, judges all, and may end any."""
+    monkeypatch.setattr(schedules, "MOST_READ", 1)
+    bed = of_two_tasks()
+
+    assert told(bed, NOW) == (["a"], frozenset(OF_SCHEDULES))
+    assert told(bed, NOW + 5) == (["a", "b"], frozenset())
+
+
+def test_schedules_whose_runs_do_not_end_are_judged_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more runs that have not ended than one look reads again, each schedule is judged at every other look."""
+    monkeypatch.setattr(schedules, "MOST_READ", 1)
+    bed = of_two_tasks()
+    bed.state_of_runs = State.STARTED
+
+    assert [told(bed, NOW + 5 * number)[0] for number in range(4)] == [["a"], ["b"], ["a"], ["b"]]

@@ -29,6 +29,8 @@ class RuleResults(NamedTuple):
     sightings: list[Sighting]
     judged: frozenset[str]
     """Kinds for which `sightings` is complete: incidents of other kinds neither begin nor end."""
+    partial: frozenset[str] = frozenset()
+    """Kinds of which not everything was looked at: incidents of them begin, but none ends because it is not seen."""
 
 
 def apply_rules(facts: Facts) -> RuleResults:
@@ -44,7 +46,10 @@ def apply_rules(facts: Facts) -> RuleResults:
         unknown.update(OF_SCHEDULES)
     judged = {kind.name for kind in CATALOGUE if kind.always or facts.are_events_merged} - unknown
     found = [_with_changes(one, facts) for rule in RULES for one in rule(facts)]
-    return RuleResults(found, frozenset(judged))
+    partial = facts.partial
+    if facts.schedules is not None and not facts.schedules.is_whole:
+        partial = partial.union(OF_SCHEDULES)
+    return RuleResults(found, frozenset(judged), partial)
 
 
 def _with_changes(sighting: Sighting, facts: Facts) -> Sighting:

@@ -47,7 +47,7 @@ def monitor(facts: Facts) -> Iterator[Sighting]:
         )
         yield _of_fleet("store", said, 1)
     for name in facts.failing_channels:
-        said = f"channel {name} takes no messages: nobody is notified through it"
+        said = f"channel {name} does not take all messages: somebody may not be notified"
         yield Sighting("monitor", f"channel-{name}", said, command=f"ha-monitor notify test {name}")
 
 

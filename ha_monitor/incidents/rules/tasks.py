@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ha_monitor.incidents.facts import Facts, NamedTasks
 from ha_monitor.incidents.sighting import Sighting, command_of, count_of, names_of
+from ha_monitor.store.queries import KeptTask
 from ha_monitor.text.patterns import quoted
 from ha_monitor.text.visible import visible
 
@@ -15,12 +16,13 @@ MAX_IDS = 20
 
 def task_stuck(facts: Facts) -> Iterator[Sighting]:
     """As confirmed by the leader."""
-    yield from _sightings("task-stuck", "stuck", facts.stuck)
+    yield from _sightings("task-stuck", "stuck", facts.stuck, facts)
 
 
 def task_orphaned(facts: Facts) -> Iterator[Sighting]:
     """As confirmed by the leader."""
-    yield from _sightings("task-orphaned", "orphaned: no worker or queue has them any longer", facts.orphaned)
+    what = "orphaned: no worker or queue has them any longer"
+    yield from _sightings("task-orphaned", what, facts.orphaned, facts)
 
 
 def poison_task(facts: Facts) -> Iterator[Sighting]:
@@ -42,13 +44,14 @@ def poison_task(facts: Facts) -> Iterator[Sighting]:
                 "losses": one.losses,
                 "workers": ", ".join(one.workers[:MAX_IDS]),
             },
-            command=_command_of(one.name, ids, count),
+            command=_command_of(one.tasks),
             members=one.workers,
             tasks=ids,
         )
 
 
-def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Sighting]:
+def _sightings(kind: str, what: str, found: Sequence[NamedTasks], facts: Facts) -> Iterator[Sighting]:
+    least = "at least " if kind in facts.partial else ""
     for one in found:
         count = len(one.tasks)
         verb = f"is {what}".replace("them", "it") if count == 1 else f"are {what}"
@@ -56,16 +59,19 @@ def _sightings(kind: str, what: str, found: Sequence[NamedTasks]) -> Iterator[Si
         yield Sighting(
             kind,
             one.name,
-            f"{'at least ' * one.is_partial}{count_of(count, 'task')} of {visible(one.name)} {verb}",
+            f"{least}{count_of(count, 'task')} of {visible(one.name)} {verb}",
             size=count,
-            command=_command_of(one.name, ids, count),
+            command=_command_of(one.tasks),
             workers=_workers_of(one),
             tasks=ids,
         )
 
 
-def _command_of(name: str, ids: Sequence[str], count: int) -> str:
-    return command_of("task", ids[0]) if count == 1 else command_of("tasks", f"name={quoted(name)}", "state=open")
+def _command_of(tasks: Sequence[KeptTask]) -> str:
+    first = tasks[0].record
+    if len(tasks) == 1:
+        return command_of("task", first.task_id)
+    return command_of("tasks", f"name={quoted(first.name or '')}", "state=open")
 
 
 def _workers_of(found: NamedTasks) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ha_monitor.config.notify import Alertmanager, Secrets
-from ha_monitor.notify.channel import Deadline, NotDelivered
+from ha_monitor.notify.channel import Deadline, LoginRefused, NotDelivered, Refused
 from ha_monitor.notify.http import Login, request
 from ha_monitor.notify.message import MAX_NAME, MAX_VALUE, Message, Notice, iso, line, lines_of, link_of
 from ha_monitor.store.incidents import Phase
@@ -43,7 +43,7 @@ class AlertmanagerChannel:
             except NotDelivered as error:
                 failures.append(error)
         if len(failures) == len(self._urls):
-            raise failures[0]
+            raise max(failures, key=_chance)
         return "; ".join(map(str, failures))
 
     def probe(self, deadline: Deadline) -> str:
@@ -53,6 +53,11 @@ class AlertmanagerChannel:
             request("GET", f"{url}/api/v2/status", share, login=self._login)
         count = len(self._urls)
         return f"{count} {'member answers' if count == 1 else 'members answer'}"
+
+
+def _chance(error: NotDelivered) -> int:
+    """A greater number for a member that may take the alerts sooner."""
+    return 0 if isinstance(error, LoginRefused) else 1 if isinstance(error, Refused) else 2
 
 
 def alert_of(notice: Notice, message: Message) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ha_monitor.config.notify import Email, Secrets
 from ha_monitor.errors import reason_of
-from ha_monitor.notify.channel import Deadline, NotDelivered, Refused, TryAgain
+from ha_monitor.notify.channel import Deadline, LoginRefused, NotDelivered, Refused, TryAgain
 from ha_monitor.notify.http import open_socket, socket_error_text
 from ha_monitor.notify.message import Message, lines_of, title_of
 
@@ -68,8 +68,10 @@ class EmailChannel:
             with suppress(smtplib.SMTPException, OSError, NotDelivered):
                 session.quit()
         except smtplib.SMTPRecipientsRefused as error:
-            code, text = next(iter(error.recipients.values()))
+            code, text = min(error.recipients.values())  # a temporary one, below 500, if there is one
             raise self._refusal(code, text) from None
+        except smtplib.SMTPAuthenticationError as error:
+            raise self._refusal(error.smtp_code, error.smtp_error, LoginRefused) from None
         except smtplib.SMTPResponseException as error:
             raise self._refusal(error.smtp_code, error.smtp_error) from None
         except smtplib.SMTPNotSupportedError as error:
@@ -81,10 +83,11 @@ class EmailChannel:
         finally:
             session.close()
 
-    def _refusal(self, code: int, said: bytes | str) -> NotDelivered:
+    def _refusal(self, code: int, said: bytes | str, lasting: type[NotDelivered] = Refused) -> NotDelivered:
+        """:param lasting: what a lasting refusal is."""
         text = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
         answer = f"{self._place}: it answers {code} {reason_of(ValueError(text), 200)}"
-        return Refused(answer) if code >= 500 else TryAgain(answer)
+        return lasting(answer) if code >= 500 else TryAgain(answer, is_answer=True)
 
 
 def mail_of(message: Message, settings: Email) -> EmailMessage:

@@ -63,7 +63,7 @@ class ExecChannel:
             return ""
         text = reason_of(ValueError(said.decode("utf-8", "replace"))) if said.strip() else ""
         outcome = f"{name}: exit status {process.returncode}{f': {text}' if text else ''}"
-        raise TryAgain(outcome) if process.returncode == TEMPORARY else Refused(outcome)
+        raise TryAgain(outcome, is_answer=True) if process.returncode == TEMPORARY else Refused(outcome)
 
     def probe(self, _deadline: Deadline) -> str:
         name = self._command[0]

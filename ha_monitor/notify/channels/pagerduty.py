@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from ha_monitor.config.notify import PagerDuty, Secrets
-from ha_monitor.notify.channel import Deadline, MessageRefused, Refused
+from ha_monitor.notify.channel import Deadline
 from ha_monitor.notify.http import connected, place_of, request
 from ha_monitor.notify.message import (
     MAX_NAME,
@@ -33,15 +32,9 @@ class PagerDutyChannel:
         self._key = secrets.key
 
     def deliver(self, message: Message, deadline: Deadline) -> str:
-        """Raises `MessageRefused` for status 400, which PagerDuty answers to an invalid event, and to a wrong key."""
         for notice in message.notices:
             body = msgspec.json.encode(event_of(notice, message, self._key))
-            try:
-                request("POST", self._url, deadline, body=body)
-            except Refused as error:
-                if error.status == HTTPStatus.BAD_REQUEST:
-                    raise MessageRefused(str(error), status=error.status) from None
-                raise
+            request("POST", self._url, deadline, body=body)
         return ""
 
     def probe(self, deadline: Deadline) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import ceil
+from zlib import crc32
 
 from ha_monitor.events.catalogue import State
 from ha_monitor.events.histogram import bucket_of
@@ -92,7 +93,9 @@ class MemoryQueries:
 
     def _found(self, kind: str) -> list[str]:
         self._server.trouble("before found")
-        return [task_id for task_id, (found, *_) in self._server.found.items() if found == kind]
+        # In the order of a hash, as in Redis: which ones a count leaves out changes as more are found.
+        ids = [task_id for task_id, (found, *_) in self._server.found.items() if found == kind]
+        return sorted(ids, key=lambda one: crc32(one.encode("utf-8", "replace")))
 
     def waiting(self, queue: str, count: int) -> list[tuple[str, float]]:
         self._server.trouble("before waiting")
