@@ -38,8 +38,8 @@ class Pace(NamedTuple):
     """None for a service that groups messages itself."""
     max_parts: int = MAX_PARTS
     resolved_resent_for: float = 0.0
-    """Seconds for which a resolved incident is repeated every `repeat_interval` seconds, to a service that may forget it.
-    Such a service considers resolved what is not repeated."""
+    """Seconds for which a resolved incident is repeated every `repeat_interval` seconds, to a service that may forget
+    it. Such a service considers resolved what is not repeated."""
 
 
 NoticeKey = tuple[str, str, Phase]
