@@ -25,12 +25,12 @@ class MemoryCounts:
         self.stored = Counts()
         """The counts that a test has set."""
 
-    def read(self, _keep_alive: Callable[[], None] = nothing) -> Counts:
+    def read(self, keep_alive: Callable[[], None] = nothing) -> Counts:
         self._calls.call("counts", lambda: None)
         self.outdated = False
         return self.stored
 
-    def read_of(self, _name: str, _keep_alive: Callable[[], None] = nothing) -> Counts:
+    def read_of(self, name: str, keep_alive: Callable[[], None] = nothing) -> Counts:
         return Counts()
 
     def take_changes(self) -> list[bytes]:
@@ -42,20 +42,20 @@ class MemoryCounts:
     def publish(self, label_sets: Sequence[bytes]) -> None:
         pass
 
-    def restore(self, counts: Mapping[bytes, int], _keep_alive: Callable[[], None] = nothing) -> None:
+    def restore(self, counts: Mapping[bytes, int], keep_alive: Callable[[], None] = nothing) -> None:
         pass
 
     def move(
         self,
-        _moves: Sequence[tuple[bytes, bytes]],
-        _forgotten: Sequence[bytes] = (),
-        _gone: tuple[str, float] | None = None,
-        _keep_alive: Callable[[], None] = nothing,
+        moves: Sequence[tuple[bytes, bytes]],
+        forgotten: Sequence[bytes] = (),
+        gone: tuple[str, float] | None = None,
+        keep_alive: Callable[[], None] = nothing,
     ) -> bool:
         return True
 
-    def heard(self, _within: float) -> list[str]:
+    def heard(self, within: float) -> list[str]:
         return []
 
-    def gone(self, _after: float) -> list[str]:
+    def gone(self, after: float) -> list[str]:
         return []
