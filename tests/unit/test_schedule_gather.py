@@ -155,7 +155,7 @@ def of_two_tasks() -> Bed:
 def test_while_some_runs_are_not_read_no_incident_of_a_schedule_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a new leader that cannot read all runs at its first look, it judges the schedules whose runs it has read,
     and ends no incident of a schedule; its next look has read the others, judges all, and may end any."""
-    monkeypatch.setattr(schedules, "MOST_READ", 1)
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 1)
     bed = of_two_tasks()
 
     assert told(bed, NOW) == (["a"], frozenset(OF_SCHEDULES))
@@ -164,7 +164,7 @@ def test_while_some_runs_are_not_read_no_incident_of_a_schedule_ends(monkeypatch
 
 def test_schedules_whose_runs_do_not_end_are_judged_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given more runs that have not ended than one look reads again, each schedule is judged at every other look."""
-    monkeypatch.setattr(schedules, "MOST_READ", 1)
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 1)
     bed = of_two_tasks()
     bed.state_of_runs = State.STARTED
 
