@@ -10,8 +10,9 @@ import amqp.exceptions
 from kombu.connection import Connection
 
 from ha_monitor.broker.address import connect_once, connection_to, urls_of
+from ha_monitor.broker.amqp_channels import brief_channel
 from ha_monitor.broker.amqp_errors import translated_errors
-from ha_monitor.broker.buffered import BufferedConnection, BufferedTlsTransport, BufferedTransport
+from ha_monitor.broker.buffered import AnswerDelayed, BufferedConnection, BufferedTlsTransport, BufferedTransport
 from ha_monitor.broker.flow import Flow
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import Config, Queue, QueueType
@@ -131,33 +132,49 @@ class AmqpSource:
             with translated_errors(self._address, self._config.broker):
                 # The caller may not have received anything for long, while heartbeats of the broker were waiting.
                 has_all = self._connection.read_ahead()
-                self.is_behind = not self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
+                is_allowed = self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
+                self.is_behind = self._channel.unanswered > 0 or not is_allowed
                 self._connection.heartbeat_tick()
 
     def depth(self) -> int | None:
         if self._channel is None:
             return None
-        with translated_errors(self._address, self._config.broker):
+        found = None
+        with self._asking():
             self._bind_again()
-            found = self._channel.queue_declare(self._config.queue_name, passive=True)
+            found = self._channel.queue_length(self._config.queue_name)
+        if found is None:
+            return None
         self.consumers = found.consumer_count
         return int(found.message_count)
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """For questions to the broker. Ends without an answer if too many messages come first: see `is_behind`."""
+        assert self._connection is not None
+        with translated_errors(self._address, self._config.broker):
+            try:
+                with self._connection.limited_reading():
+                    yield
+            except AnswerDelayed:
+                self.is_behind = True
 
     def _bind_again(self) -> None:
         """Restore a binding that was removed: a worker that declares a deleted exchange again does not restore it.
 
         :raises amqp.exceptions.NotFound: if there is no exchange to bind to.
         """
-        assert self._connection is not None
-        channel = self._connection.channel()
         # A right that was revoked meanwhile does no harm: the queue may still be bound.
-        with contextlib.suppress(amqp.exceptions.AccessRefused), majority_needed(self._address, self._config):
+        with (
+            contextlib.suppress(amqp.exceptions.AccessRefused),
+            majority_needed(self._address, self._config),
+            brief_channel(self._connection) as channel,
+        ):
             channel.queue_bind(self._config.queue_name, self._config.broker.exchange, routing_key="#")
-        channel.close()
 
     def prove_delivery(self) -> None:
         if self._connection is not None:
-            with translated_errors(self._address, self._config.broker):
+            with self._asking():
                 consume_briefly(self._connection, self._address, self._config, f"{self._name} (check)")
 
     def close(self) -> None:
@@ -224,15 +241,14 @@ def consume_briefly(connection: Any, address: str, config: Config, tag: str) -> 
     :param connection: a connection of py-amqp, with a timeout.
     :raises BrokerUnavailable: if the queue cannot deliver.
     """
-    channel = connection.channel()
-    # Despite its low priority, this consumer may get a message if the others have reached their prefetch. Closing the
-    # channel requeues it.
-    channel.basic_qos(0, 1, False)
-    with majority_needed(address, config):
-        channel.basic_consume(
-            config.queue_name, consumer_tag=tag, callback=lambda _message: None, arguments={"x-priority": -1}
-        )
-    channel.close()
+    with brief_channel(connection) as channel:
+        # Despite its low priority, this consumer may get a message if the others have reached their prefetch. Closing
+        # the channel requeues it.
+        channel.basic_qos(0, 1, False)
+        with majority_needed(address, config):
+            channel.basic_consume(
+                config.queue_name, consumer_tag=tag, callback=lambda _message: None, arguments={"x-priority": -1}
+            )
 
 
 def declare(channel: Any, config: Config, address: str) -> None:

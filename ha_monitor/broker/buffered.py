@@ -9,9 +9,11 @@ The layout of frames is that of the AMQP 0-9-1 specification, sections 4.2.3 to 
 
 from __future__ import annotations
 
+import contextlib
 import select
 import ssl
 from collections import deque
+from collections.abc import Iterator
 from struct import Struct
 from typing import Any
 
@@ -19,6 +21,7 @@ from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.serialization import loads
 from kombu.transport import pyamqp
 
+from ha_monitor.broker.amqp_channels import QueueChannel
 from ha_monitor.events.body import MAX_BODY
 from ha_monitor.events.decode import Message
 from ha_monitor.events.facts import BadEvent
@@ -42,8 +45,14 @@ _COMPRESSION = b"\x0bcompression"
 """The name of the `compression` header, as encoded in a table."""
 
 
+class AnswerDelayed(Exception):
+    """More messages come before the broker's answer than may be read while waiting for it. It may still come."""
+
+
 class BufferedConnection(pyamqp.Connection):
     """A connection that reads in large pieces."""
+
+    Channel = QueueChannel
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -63,6 +72,8 @@ class BufferedConnection(pyamqp.Connection):
         self._large: _LargeBody | None = None
         self.bytes_read = 0
         """Bytes read from the socket so far. (For py-amqp's own `bytes_recv`, it is enough to change.)"""
+        self._read_limit: int | None = None
+        """The value of `bytes_read` from which on no answer is awaited any longer; None for no limit."""
 
     @property
     def is_receiving(self) -> bool:
@@ -78,12 +89,28 @@ class BufferedConnection(pyamqp.Connection):
         """Handle the available bytes; wait up to `timeout` seconds for some. Returns after a message or a method was
         handled, or after `MAX_READS` reads.
 
-        :raises TimeoutError: if nothing came.
+        :raises TimeoutError: if nothing came. :raises AnswerDelayed: see `limited_reading`.
         """
         for _ in range(MAX_READS):
             if self._handle_buffered():
                 return
+            if self._read_limit is not None and self.bytes_read >= self._read_limit:
+                raise AnswerDelayed
             self._fill(timeout)
+
+    @contextlib.contextmanager
+    def limited_reading(self) -> Iterator[None]:
+        """Within it, py-amqp waits for answers only as long as no more is read than by `read_ahead`: the caller has a
+        lease to renew, and what is read is kept. Then `AnswerDelayed` is raised.
+        """
+        self._read_limit = self._limit()
+        try:
+            yield
+        finally:
+            self._read_limit = None
+
+    def _limit(self) -> int:
+        return self.bytes_read + min(MAX_READ_AHEAD - self.bytes_kept(), MAX_READS * READ_SIZE)
 
     def read_ahead(self) -> bool:
         """Handle what has arrived, up to `MAX_READ_AHEAD` together with what was not taken before. This also tells
@@ -92,9 +119,9 @@ class BufferedConnection(pyamqp.Connection):
         :returns: whether everything was read. If not, the answer to a question would come after the rest.
         """
         # Like `drain_events`, read only so much at once: the caller has a lease to renew.
-        most = self.bytes_read + min(MAX_READ_AHEAD - self.bytes_kept(), MAX_READS * READ_SIZE)
+        limit = self._limit()
         try:
-            while self.bytes_read < most:
+            while self.bytes_read < limit:
                 if not self._handle_buffered():
                     self._fill(0)
         except TimeoutError:

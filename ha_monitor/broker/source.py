@@ -125,19 +125,20 @@ class Source(Protocol):
         """
 
     is_behind: bool
-    """Whether, as of the latest `heartbeat`, more has arrived or may arrive than is kept for the caller. The broker
-    would answer a question only after that: `depth` and `prove_delivery` would have to read all of it first.
+    """Whether, as of the latest `heartbeat` or question, more has arrived or may arrive than is kept for the caller.
+    The broker would answer a question only after that: `depth` and `prove_delivery` would have to read all of it first.
     """
 
     def depth(self) -> int | None:
-        """How many messages wait in the shared queue; None if there is no queue. Restores a missing binding.
+        """How many messages wait in the shared queue; None if there is no queue, or if too many messages come before
+        the answer, so that this source `is_behind`. Restores a missing binding.
 
         :raises BrokerUnavailable: if the connection broke, or the queue or the exchange is gone.
         """
 
     def prove_delivery(self) -> None:
-        """Check that the broker can deliver messages: it may be unable to, although it answers everything else. Blocks
-        for at most one connection timeout.
+        """Check that the broker can deliver messages: it may be unable to, although it answers everything else. Not
+        needed, and ended, if many come at that moment. Blocks for at most one connection timeout.
 
         :raises BrokerUnavailable: if the broker cannot deliver, or the connection broke.
         """

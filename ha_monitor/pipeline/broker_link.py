@@ -159,16 +159,23 @@ class BrokerLink(Link[str]):
             # Much may have arrived that is not taken yet, and a question would require reading all of it.
             if self._depth_due.is_due() and not self._source.is_behind:
                 self._depth_due.restart()
-                self._note_empty(asked_at)
-                self._stats.depth = self._source.depth()
-                self._watermark.answered(asked_at)
-                if not self._stats.depth:  # nor does anything wait where there is no queue
-                    self._emptied.queue_was_empty(asked_at)
-                self._watcher.queue_seen(self._stats.depth, asked_at, self._source.consumers)
-                if asked_at - self._delivered_at >= DEPTH_EVERY:
-                    # Either there are no messages, or the queue cannot deliver although it reports its length.
-                    self._source.prove_delivery()
-                    self._note_delivery(asked_at)
+                self._ask_queue(asked_at)
+
+    def _ask_queue(self, asked_at: float) -> None:
+        """Query the queue's length. If nothing was delivered for long, check that the queue can deliver."""
+        self._note_empty(asked_at)
+        depth = self._source.depth()
+        if self._source.is_behind:
+            return  # too much comes before the answer
+        self._stats.depth = depth
+        self._watermark.answered(asked_at)
+        if not depth:  # nor does anything wait where there is no queue
+            self._emptied.queue_was_empty(asked_at)
+        self._watcher.queue_seen(depth, asked_at, self._source.consumers)
+        if asked_at - self._delivered_at >= DEPTH_EVERY:
+            # Either there are no messages, or the queue cannot deliver although it reports its length.
+            self._source.prove_delivery()
+            self._note_delivery(asked_at)
 
     @property
     def should_check_peers(self) -> bool:

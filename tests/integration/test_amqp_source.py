@@ -10,6 +10,7 @@ from typing import Any
 import amqp
 import pytest
 
+from ha_monitor.broker import buffered
 from ha_monitor.broker.amqp_source import AmqpSource
 from ha_monitor.broker.inspection import queue_state, verify_arguments
 from ha_monitor.clock import SystemClock
@@ -351,6 +352,49 @@ def test_a_binding_that_is_removed_is_restored(
 
     assert take(one, 1) == ["a"]
     assert one.mark().generation == 1
+
+
+@pytest.mark.parametrize("first", ["binding", "length"])
+def test_a_question_ends_if_too_much_is_delivered_before_its_answer(
+    rabbitmq: PrivateRabbitMQ,
+    source: Callable[..., AmqpSource],
+    broker_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+) -> None:
+    """Given messages that are delivered before a question, more than is read at once, it ends without an answer,
+    whichever request comes first; nothing is lost, and its late answer is not taken for that to the next question.
+    """
+    monkeypatch.setattr(buffered, "MAX_READS", 1)
+    monkeypatch.setattr(buffered, "READ_SIZE", 50_000)
+    one = source(broker={"prefetch": 50})
+    one.connect()
+    connection = one._connection
+    assert connection is not None
+    bodies = [f"{number:020000}" for number in range(80)]
+    send(broker_url, *bodies)
+    with rabbitmq.connection(vhost_of(broker_url)) as other:
+        wait_until(lambda: other.channel().queue_declare(QUEUE, passive=True).message_count == 30, what="the prefetch")
+    if first == "length":
+        monkeypatch.setattr(one, "_bind_again", lambda: None)
+    read = connection.bytes_read
+
+    assert one.depth() is None
+    assert one.is_behind
+    assert 0 < connection.bytes_read - read <= 100_000
+    one.prove_delivery()
+    assert 0 < connection.bytes_read - read <= 200_000
+    one.heartbeat()
+    assert one.is_behind
+
+    assert take(one, 50) == bodies[:50]
+    one.acknowledge(one.mark())
+    assert take(one, 30) == bodies[50:]
+    one.acknowledge(one.mark())
+    wait_until(lambda: one.heartbeat() or not one.is_behind, what="the late answer")
+    assert one.depth() == 0
+    assert not one.is_behind
+    wait_until(lambda: one.receive(1, 0.0) or len(connection.channels) == 2, what="the end of the channels")
 
 
 def test_the_proof_that_the_queue_delivers_takes_nothing(

@@ -296,6 +296,26 @@ def test_a_worker_whose_heartbeats_wait_behind_a_backlog_is_not_lost(bed: Bed) -
     assert [line["worker"] for line in one.said("worker-lost")] == [WORKER]
 
 
+def test_a_question_that_was_not_answered_says_nothing_of_the_queue(bed: Bed, one: Instance) -> None:
+    """Given a queue that is empty, and a question about its length whose answer comes after too many messages, the
+    length is as before, and whether the queue can deliver is not asked; later the question is asked again.
+    """
+    one.live(3 * DEPTH_EVERY)
+    asked, proven = (bed.broker_trouble.moments[f"before {call}"] for call in ("depth", "proof"))
+    assert (one.pipeline.stats.depth, proven > 0) == (0, True)
+
+    bed.broker_trouble.when("after depth", lambda: setattr(one.source, "is_behind", True))
+    bed.broker_trouble.when("before depth", lambda: setattr(one.source, "redelivers", False))  # the length is unknown
+    one.live(3 * DEPTH_EVERY)
+    assert bed.broker_trouble.moments["before depth"] == asked + 1
+    assert (one.pipeline.stats.depth, bed.broker_trouble.moments["before proof"]) == (0, proven)
+
+    one.source.redelivers, one.source.is_behind = True, False
+    one.live(3 * DEPTH_EVERY)
+    assert bed.broker_trouble.moments["before depth"] > asked + 1
+    assert bed.broker_trouble.moments["before proof"] > proven
+
+
 def test_what_another_instance_holds_is_no_silence(bed: Bed, one: Instance) -> None:
     """Given another instance that stands still, perhaps with a worker's heartbeats, the worker is not lost."""
     other = Instance(bed, "2", config=CONFIG)
