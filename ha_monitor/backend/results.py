@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from datetime import datetime
 from functools import wraps
 from typing import Any, NamedTuple, TypeVar
@@ -51,8 +50,16 @@ class Result(NamedTuple):
     """Further fields of that event: `result`, or `exception` and `traceback`."""
 
 
+class Unreadable:
+    """What is stored as the result of a task cannot be read as one."""
+
+
 class _UnreadableResult(Exception):
     """The backend has answered, but with something that is not a result, or that an unknown serializer wrote."""
+
+
+Stored = Result | Unreadable | None
+"""What the backend has of a task; None for a task that has no end there."""
 
 
 class ResultBackend:
@@ -91,21 +98,17 @@ class ResultBackend:
         prefix = settings.transport_options.get("global_keyprefix", "")
         self._needs = rights.needs_of_results(user, prefix)
 
-    def results(self, task_ids: Iterable[str]) -> dict[str, Result | None]:
-        """How the tasks ended; None for a task that has no end in the backend.
-
-        A task whose result cannot be read is left out.
+    def results(self, task_ids: Iterable[str]) -> dict[str, Stored]:
+        """How the tasks ended. A task for which the backend failed is left out.
 
         :raises ResultBackendUnavailable: if the backend is unavailable.
         """
-        found: dict[str, Result | None] = {}
+        found: dict[str, Stored] = {}
         failures = 0
         has_answered = False
         for task_id in task_ids:
             try:
-                with suppress(_UnreadableResult):
-                    meta = self._backend.get_task_meta(task_id, cache=False)
-                    found[task_id] = _naming_unreadable(read_result)(meta)
+                found[task_id] = self._result(task_id)
                 failures, has_answered = 0, True
             except Exception as error:  # each backend raises errors of its own library
                 failures += 1
@@ -114,6 +117,12 @@ class ResultBackend:
                     where = f"{address_of(self._url)}: " if scheme_of(self._url).startswith("redis") else ""
                     raise ResultBackendUnavailable(mask_url(f"{where}{reason}")) from None
         return found
+
+    def _result(self, task_id: str) -> Stored:
+        try:
+            return _naming_unreadable(read_result)(self._backend.get_task_meta(task_id, cache=False))
+        except _UnreadableResult:
+            return Unreadable()
 
 
 def _naming_unreadable(reading: Callable[[Any], _T]) -> Callable[[Any], _T]:

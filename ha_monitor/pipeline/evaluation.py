@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ha_monitor.backend.results import Result
+from ha_monitor.backend.results import Result, Stored, Unreadable
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.store.results import Candidate, OrphanedTask, StuckTask
 
@@ -19,7 +19,7 @@ Evaluation = StuckTask | OrphanedTask | Result | None
 def evaluate(
     candidate: Candidate,
     answers: WorkerAnswers,
-    results: Mapping[str, Result | None] | None,
+    results: Mapping[str, Stored] | None,
     acks_late: bool | None,
 ) -> Evaluation:
     """What is confirmed about the task: stuck or orphaned, or its result if it has ended; None if nothing is certain.
@@ -33,9 +33,10 @@ def evaluate(
         return StuckTask("started" if held.runs else "received", [BY_WORKER], len(answers.answered))
     if results is None:
         return _without_result(candidate, answers, [], acks_late)
-    if candidate.task_id not in results:
-        return None  # the task may have a result that cannot be read
-    result = results[candidate.task_id]
+    # The task may have a result that cannot be read, or was not read.
+    result = results.get(candidate.task_id, Unreadable())
+    if isinstance(result, Unreadable):
+        return None
     if result is not None and _is_of_this_run(candidate, result):
         return result
     return _without_result(candidate, answers, [BY_BACKEND], acks_late)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from ha_monitor.backend.results import Result
+from ha_monitor.backend.results import Stored, Unreadable
 from ha_monitor.broker.task_query import WorkerAnswers
 from ha_monitor.clock import Clock
 from ha_monitor.errors import BrokerBlocked, HaMonitorError, class_and_reason
@@ -15,7 +15,7 @@ from ha_monitor.threads import OneCall, Threads, ThreadUnavailable
 
 AskWorkers = Callable[[Sequence[str], Sequence[str]], WorkerAnswers]
 """Called with task ids, and the workers to ask for their settings."""
-AskBackend = Callable[[Sequence[str]], Mapping[str, Result | None]]
+AskBackend = Callable[[Sequence[str]], Mapping[str, Stored]]
 
 
 MAX_WORKERS_ASKED = 20
@@ -84,7 +84,7 @@ class Investigator:
             if self._backend is not None:
                 asked = [one.task_id for one in candidates.tasks if one.task_id not in answers.held]
                 results = self._backend(asked)
-                unreadable = [task_id for task_id in asked if task_id not in results]
+                unreadable = [task_id for task_id, found in results.items() if isinstance(found, Unreadable)]
             evaluations = [
                 (one, evaluate(one, answers, results, self._acks_late.get(one.name))) for one in candidates.tasks
             ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.backend.results import ResultBackend
+from ha_monitor.backend.results import Result, ResultBackend
 from ha_monitor.config.schema import ResultBackend as Settings
 from tests.support.celery_app import make_app
 
@@ -20,8 +20,8 @@ def test_a_result_is_found_where_celery_has_put_it(result_url: str, options: dic
 
     found = ResultBackend(Settings(url=result_url, transport_options=options)).results(["a", "b", "c"])
 
-    assert found["a"] is not None
+    assert isinstance(found["a"], Result)
     assert (found["a"].event_type, found["a"].fields) == ("task-succeeded", {"result": "42"})
-    assert found["b"] is not None
+    assert isinstance(found["b"], Result)
     assert (found["b"].event_type, found["b"].fields["exception"]) == ("task-failed", "KeyError('no such thing')")
     assert found["c"] is None

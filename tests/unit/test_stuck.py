@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ha_monitor.backend.results import Result, ResultBackend, exception_text, read_result
+from ha_monitor.backend.results import Result, ResultBackend, Stored, Unreadable, exception_text, read_result
 from ha_monitor.broker.task_query import Held, WorkerAnswers, read_answers, read_settings
 from ha_monitor.config import schema
 from ha_monitor.config.schema import StuckSettings, TaskLimits
@@ -81,10 +81,11 @@ ALL = where("other@host", WORKER)
         (other_id(state="offline"), ALL, None, StuckTask("started", [], 2)),
         (other_id(state="lost"), ALL, {"a": None}, OrphanedTask(True, ["worker-lost"], 2)),
         (other_id(), ALL, {"a": RESULT}, RESULT),
-        # The result is known, or cannot be read.
+        # The result is known, or cannot be read, or was not read.
         (candidate(), OTHERS, {"a": RESULT}, RESULT),
         (candidate("sent", ""), NOBODY, {"a": RESULT}, RESULT),
         (candidate(state="lost"), OTHERS, {"a": RESULT}, RESULT),
+        (candidate(state="lost"), OTHERS, {"a": Unreadable()}, None),
         (candidate(state="lost"), OTHERS, {}, None),
         # A result from before is that of another task with the same id; clocks differ a little.
         (later(), ALL, {"a": RESULT}, OrphanedTask(False, ["workers", "result-backend"], 2)),
@@ -93,7 +94,7 @@ ALL = where("other@host", WORKER)
     ],
 )
 def test_what_is_made_of_the_answers(
-    of: Candidate, answers: WorkerAnswers, results: Mapping[str, Result | None] | None, evaluation: Evaluation
+    of: Candidate, answers: WorkerAnswers, results: Mapping[str, Stored] | None, evaluation: Evaluation
 ) -> None:
     assert evaluate(of, answers, results, acks_late=False) == evaluation
 
@@ -219,7 +220,7 @@ def backend(fake: Failing) -> ResultBackend:
     return made
 
 
-def test_a_result_that_cannot_be_read_does_not_cost_the_others() -> None:
+def test_a_backend_that_fails_once_does_not_cost_the_other_results() -> None:
     assert backend(Failing("b", "d")).results("abcde") == {"a": None, "c": None, "e": None}
 
 
@@ -246,8 +247,9 @@ def test_what_is_no_result_costs_only_its_own_task(raw: bytes, unreadable: str) 
 
     found = made.results([*unreadable, "d", "e"])
 
-    assert set(found) == {"d", "e"}
-    assert found["d"] is not None
+    assert set(found) == {*unreadable, "d", "e"}
+    assert all(isinstance(found[task_id], Unreadable) for task_id in unreadable)
+    assert isinstance(found["d"], Result)
     assert (found["d"].fields, found["e"]) == ({"result": "3"}, None)
 
 
@@ -277,7 +279,7 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
     """Given two tasks of which a worker has one, the result backend is asked for the other."""
     asked: list[Sequence[str]] = []
 
-    def results(task_ids: Sequence[str]) -> dict[str, Result | None]:
+    def results(task_ids: Sequence[str]) -> dict[str, Stored]:
         asked.append(task_ids)
         return {"b": RESULT}
 
@@ -287,6 +289,14 @@ def test_only_tasks_that_no_worker_has_are_looked_up() -> None:
     assert [evaluation for _, evaluation in findings.evaluations] == [StuckTask("started", ["worker"], 1), RESULT]
     assert findings.problem is None
     assert findings.answered_at == 5001
+
+
+def test_only_what_is_stored_can_be_unreadable() -> None:
+    """Given a result that cannot be read, and one for which the backend failed, only the first is reported as such."""
+    findings = ask(lambda _ids, _workers: where(WORKER), lambda _ids: {"a": Unreadable()})
+
+    assert [evaluation for _, evaluation in findings.evaluations] == [None, None]
+    assert (findings.unreadable, findings.problem) == (["a"], None)
 
 
 def test_who_cannot_be_asked_gives_no_opinion() -> None:
@@ -347,7 +357,7 @@ class Duty:
     def __init__(
         self,
         answer: Callable[[Sequence[str]], WorkerAnswers] = lambda _ids: where(WORKER, a=RUNS),
-        results: Callable[[Sequence[str]], Mapping[str, Result | None]] | None = None,
+        results: Callable[[Sequence[str]], Mapping[str, Stored]] | None = None,
     ) -> None:
         self.clock = TurnedClock()
         self.tasks = Tasks()
@@ -455,7 +465,7 @@ def test_results_that_cannot_be_read_are_said_once_an_hour() -> None:
     """Given a result that cannot be read, a line names its task, and another one an hour later; the other tasks are
     confirmed all the same.
     """
-    one = Duty(lambda _ids: where(WORKER, b=RUNS), lambda _ids: {})
+    one = Duty(lambda _ids: where(WORKER, b=RUNS), lambda _ids: {"a": Unreadable()})
     one.tasks.ids = "ab"
 
     def round_of_it() -> None:
