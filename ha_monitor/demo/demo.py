@@ -36,6 +36,7 @@ SETTLED_WITHIN = 60.0
 """Seconds to wait for the next result, and for the last line: on a busy machine they take long."""
 RATE = 40.0
 """Tasks per second: as many as a person can follow."""
+WORKER_LOG = "worker.log"
 
 
 class Plan(NamedTuple):
@@ -95,14 +96,17 @@ class Demo:
             for name in monitors.names:
                 monitors.start(name)
             worker = self._start_worker(broker, url, folder, cleanup)
-            self._wait_until_ready(monitors, worker, folder / "worker.log")
+            self._wait_until_ready(monitors, worker, folder / WORKER_LOG)
             web, address = start_pages(environment, folder)
             cleanup.callback(web.end)
             self._screen.note(f"the pages are at {address}")
             producer = self._producer(broker, url)
             cleanup.callback(producer.stop)
-            summary = self._watch(monitors, producer, observer, dealt_out=is_amqp(broker))
+            summary = self._watch(monitors, worker, producer, observer, dealt_out=is_amqp(broker))
             if summary is not None:
+                if summary.unfinished:
+                    self._screen.note("some tasks have no result; the end of the Celery worker's log")
+                    self._screen.plain(_end_of(folder / WORKER_LOG))
                 self._screen.summary(summary)
             if summary is not None and self._plan.keeps_pages:
                 self._screen.note(f"the pages stay at {address} until ^C")
@@ -135,7 +139,7 @@ class Demo:
         )
 
     def _start_worker(self, broker: str, redis: str, folder: Path, cleanup: contextlib.ExitStack) -> Child:
-        log = cleanup.enter_context((folder / "worker.log").open("wb"))
+        log = cleanup.enter_context((folder / WORKER_LOG).open("wb"))
         own = {
             tasks.BROKER: broker,
             tasks.BACKEND: f"{redis}/2",
@@ -169,7 +173,7 @@ class Demo:
             if " ready." in said:
                 waiting.discard("worker")
             if not worker.running:
-                self._screen.plain("\n".join(said.splitlines()[-20:]))
+                self._screen.plain(_end_of(log))
                 raise ServiceMissing("the Celery worker ended at its start; the lines above say why")
             if monitors.dead():
                 raise ServiceMissing("a monitor ended at its start; the lines above say why")
@@ -179,13 +183,13 @@ class Demo:
             raise ServiceMissing(f"not ready within {READY_WITHIN:g} s: {', '.join(sorted(waiting))}")
 
     def _watch(
-        self, monitors: Monitors, producer: Producer, observer: MergeObserver, *, dealt_out: bool
+        self, monitors: Monitors, worker: Child, producer: Producer, observer: MergeObserver, *, dealt_out: bool
     ) -> Summary | None:
         victim = monitors.names[1] if len(monitors.names) > 1 else None
         self._screen.note(f"sending {self._plan.tasks} tasks")
         producer.start()
         half = self._plan.tasks // 2
-        self._until(monitors, lambda: len(producer.sent) >= half or not producer.is_alive())
+        self._until(monitors, lambda: len(producer.sent) >= half or not (producer.is_alive() and worker.running))
         lines_before_kill = len(self._lines)
         if victim is not None and not self._stopped and producer.error is None:
             self._screen.note(f"kill -9 of ha-monitor@{victim} (pid {monitors.kill(victim)})")
@@ -193,10 +197,12 @@ class Demo:
             self._until(monitors, lambda: time.monotonic() > back_at)
             self._screen.note(f"starting ha-monitor@{victim} again")
             monitors.start(victim)
+        self._until(monitors, lambda: not (producer.is_alive() and worker.running))
+        producer.stop()
         self._until(monitors, lambda: not producer.is_alive())
         if producer.error is not None:
             raise ServiceMissing(f"the tasks cannot be sent: {producer.error}")
-        outcomes = producer.outcomes(SETTLED_WITHIN, lambda: self._read(monitors))
+        outcomes = producer.outcomes(SETTLED_WITHIN, lambda: self._read(monitors) and worker.running)
         self._until(monitors, lambda: outcomes.keys() <= self._ended(), SETTLED_WITHIN)
         if self._stopped:
             return None
@@ -238,3 +244,8 @@ class Demo:
                 return True
             time.sleep(0.02)
         return False
+
+
+def _end_of(log: Path) -> str:
+    """The last lines of a log."""
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:])

@@ -56,7 +56,7 @@ class Producer(threading.Thread):
     def outcomes(self, timeout: float, may_continue: Callable[[], bool]) -> dict[str, str]:
         """The event that should announce each task's end, according to the result backend.
 
-        :param timeout: seconds to wait for the next result, enough for a slow machine; then a dead worker is given up.
+        :param timeout: seconds to wait for the next result, enough for a slow machine.
         :param may_continue: called while waiting; False ends the wait.
         """
         deadline = time.monotonic() + timeout

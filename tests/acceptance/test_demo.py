@@ -19,6 +19,7 @@ import pytest
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
+from ha_monitor.demo.demo import SETTLED_WITHIN
 from tests.conftest import missing
 from tests.support.machine import Timed, patient
 from tests.support.process import ServiceMissing, program, wait_until
@@ -263,6 +264,23 @@ def test_nothing_outlives_a_killed_demo(temporary: Path, rabbitmq: PrivateRabbit
 
     assert list(temporary.iterdir()) == []
     wait_until(lambda: not names_of_the_demo(rabbitmq, name), 120, "the end of queues and exchange")
+
+
+def test_a_worker_that_dies_is_told_with_the_end_of_its_log(temporary: Path) -> None:
+    """Given a demo whose Celery worker is killed, it sends nothing more and waits for no results: it counts the tasks
+    without one, shows the end of the worker's log, and its exit status is 1."""
+    with at_work(temporary) as (process, children):
+        (worker,) = (one for one in children if "celery" in one.cmdline())
+        with Timed() as timed:
+            worker.kill()
+            output, _ = process.communicate(timeout=patient(DEADLINE))
+
+    assert timed.undisturbed < SETTLED_WITHIN
+    assert process.returncode == 1
+    lines = output.splitlines()
+    (said,) = (number for number, line in enumerate(lines) if "some tasks have no result" in line)
+    assert any(" ready." in line for line in lines[said:])
+    assert re.search(r"sent, without a result +[1-9]\d* +WRONG", output)
 
 
 def test_a_reader_who_leaves_is_no_trouble(
