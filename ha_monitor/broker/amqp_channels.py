@@ -20,6 +20,10 @@ class QueueChannel(Channel):  # type: ignore[misc]
         self.unanswered += 1
         return self.queue_declare(queue, passive=True)
 
+    def late_answer(self) -> None:
+        """Wait for the next answer to an earlier question. Raises as `queue_length`."""
+        self.wait(spec.Queue.DeclareOk)
+
     def dispatch_method(self, method_sig: Any, payload: Any, content: Any) -> None:
         if self.is_closing and method_sig not in self._ALLOWED_METHODS_WHEN_CLOSING:
             return  # the answer to a question that is given up; py-amqp would warn of it

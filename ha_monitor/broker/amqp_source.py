@@ -128,13 +128,17 @@ class AmqpSource:
         self._flow.acknowledged = mark.delivery_tag
 
     def heartbeat(self) -> None:
-        if self._connection is not None:
-            with translated_errors(self._address, self._config.broker):
-                # The caller may not have received anything for long, while heartbeats of the broker were waiting.
-                has_all = self._connection.read_ahead()
-                is_allowed = self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
-                self.is_behind = self._channel.unanswered > 0 or not is_allowed
-                self._connection.heartbeat_tick()
+        if self._connection is None:
+            return
+        with translated_errors(self._address, self._config.broker):
+            # The caller may not have received anything for long, while heartbeats of the broker were waiting.
+            has_all = self._connection.read_ahead()
+            self._connection.heartbeat_tick()
+        if has_all and self._channel.unanswered:
+            with self._asking():
+                self._channel.late_answer()  # nothing is before it any longer; it must not be awaited forever
+        is_allowed = self._flow.allows_question(self._connection, has_all, self._mark.delivery_tag)
+        self.is_behind = self._channel.unanswered > 0 or not is_allowed
 
     def depth(self) -> int | None:
         if self._channel is None:

@@ -397,6 +397,17 @@ def test_a_question_ends_if_too_much_is_delivered_before_its_answer(
     wait_until(lambda: one.receive(1, 0.0) or len(connection.channels) == 2, what="the end of the channels")
 
 
+def test_a_late_answer_is_not_awaited_forever(source: Callable[..., AmqpSource]) -> None:
+    """Given a question whose answer does not come although nothing else does, the broker counts as unavailable."""
+    one = source(broker={"connect_timeout": 1.0})
+    one.connect()
+    one.heartbeat()
+    one._channel.unanswered = 1
+
+    with pytest.raises(BrokerUnavailable):
+        one.heartbeat()
+
+
 def test_the_proof_that_the_queue_delivers_takes_nothing(
     rabbitmq: PrivateRabbitMQ, source: Callable[..., AmqpSource], broker_url: str
 ) -> None:
