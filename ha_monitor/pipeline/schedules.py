@@ -19,7 +19,7 @@ from ha_monitor.store.schedules import KnownSource
 ASK_EVERY = 600.0
 """Seconds between two inquiries."""
 RETRY_AFTER = 60.0
-"""Seconds until the next inquiry if a source did not answer."""
+"""Seconds until the next inquiry if a source, or a worker that answered before, did not answer."""
 SETTLED_AFTER = 5.0
 """Seconds to wait before a new or restarted worker is asked: others may start at the same time."""
 MAX_WORKERS_ASKED = 20
@@ -50,6 +50,9 @@ class SchedulesDuty:
         """The workers that were there at the previous look, and since when, by their own reports: a worker that was
         restarted under the same name may have other settings."""
         self._asked: Sequence[str] = ()
+        self._silent: frozenset[str] = frozenset()
+        """The workers that did not answer the latest inquiry and are still there. While there are any, no schedule is
+        forgotten: one of them may have it."""
         self._troubles: dict[Source, str] = {}
         self.sources: Mapping[Source, KnownSource] = {}
         """The answer of each source since this instance leads."""
@@ -57,6 +60,7 @@ class SchedulesDuty:
     def start_anew(self) -> None:
         self._is_outdated = self._discovery.busy
         self._present = frozenset()
+        self._silent = frozenset()
         self.sources = {}
         self._due.hasten()
 
@@ -71,9 +75,13 @@ class SchedulesDuty:
         if present - self._present:
             self._due.hasten(SETTLED_AFTER)
         self._present = present
+        names = frozenset(name for name, _ in present)
+        if self._silent - names:
+            self._silent &= names
+            self._due.hasten(SETTLED_AFTER)
         if self._due.is_due() and (present or self._discovery.asks_redbeat):
             self._due.restart()
-            self._asked = workers_to_ask(frozenset(name for name, _ in present))
+            self._asked = workers_to_ask(names)
             self._discovery.ask(self._asked)
         return []
 
@@ -87,7 +95,10 @@ class SchedulesDuty:
             return
         found = {source: self._known(source, one) for source, one in answers.items() if not one.is_held_up}
         self.sources = {**self.sources, **found}
-        if any(one.problem for one in found.values()) or len(found) < len(answers):
+        silent = frozenset(name for one in answers.values() for name in one.silent)
+        # One that never answers is not asked again and again.
+        is_new, self._silent = bool(silent - self._silent), silent
+        if is_new or any(one.problem for one in found.values()) or len(found) < len(answers):
             self._due.hasten(RETRY_AFTER)
 
     def _known(self, source: Source, answer: Answer) -> KnownSource:

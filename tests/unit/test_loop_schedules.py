@@ -15,7 +15,7 @@ from ha_monitor.config.schema import Config
 from ha_monitor.errors import BrokerBlocked, BrokerUnavailable, StoreUnavailable
 from ha_monitor.pipeline.incident_detector import IncidentDetector
 from ha_monitor.pipeline.schedule_discovery import ScheduleDiscovery
-from ha_monitor.pipeline.schedules import SETTLED_AFTER
+from ha_monitor.pipeline.schedules import RETRY_AFTER, SETTLED_AFTER
 from ha_monitor.schedules import learned
 from ha_monitor.schedules.learned import Habit
 from ha_monitor.schedules.model import SETTLING_TIME, Judgement, ScheduleState, Source
@@ -55,6 +55,8 @@ class Fleet:
             "timezone": "UTC",
             "beat_schedule": {f"{task} often": {"task": task, "schedule": every} for task in tasks},
         }
+        self.worker = "celery@a"
+        """The one that lives."""
         self.beats = 1
         """How many of them send tasks."""
         self.state = "task-succeeded"
@@ -63,6 +65,8 @@ class Fleet:
         self.asked: list[Sequence[str]] = []
         self.trouble: Exception | None = None
         self.answering = True
+        self.silent: set[str] = set()
+        """Workers that do not answer."""
         self._next = bed.clock.now
 
     def confs(self, workers: Sequence[str]) -> Mapping[str, object]:
@@ -70,7 +74,7 @@ class Fleet:
         if self.trouble is not None:
             raise self.trouble
         conf = self.conf if self.told else {"timezone": "UTC"}
-        return dict.fromkeys(workers, conf) if self.answering else {}
+        return {name: conf for name in workers if self.answering and name not in self.silent}
 
     def instance(self, name: str = "1", config: Config = CONFIG) -> Instance:
         threads = AskingAtOnce(self.bed.clock)
@@ -93,7 +97,7 @@ class Fleet:
                 self._next += self.every
                 for _ in range(self.beats):
                     self.send()
-            beat(self.bed, "celery@a")
+            beat(self.bed, self.worker)
             if instances:
                 live(2.0, *instances)
             else:
@@ -346,6 +350,43 @@ def test_a_worker_that_does_not_answer_takes_nothing_away(fleet: Fleet) -> None:
         "the only worker asked for its settings did not answer"
     ]
     assert fleet.bed.server.schedules.sources[Source.CONF].read_at > 0
+
+
+def test_what_only_a_worker_that_is_gone_may_have_is_forgotten_at_once(fleet: Fleet) -> None:
+    """Given a worker that was killed, and one with other settings that takes its place, nothing is forgotten while the
+    first may still be there, and seconds after it is lost its schedules are.
+    """
+    one = fleet.instance()
+    fleet.live(3 * EVERY, one)
+    heard = fleet.bed.clock.time()
+    fleet.conf = {"timezone": "UTC", "beat_schedule": {"other": {"task": "shop.other", "schedule": EVERY}}}
+    fleet.silent = {"celery@a"}
+    fleet.worker = "celery@b"
+    fleet.live(3 * SETTLED_AFTER, one)
+    assert fleet.asked[-1] == ["celery@a", "celery@b"]
+    assert set(fleet.states) == {"shop.report often", "other"}
+    while not one.said("worker-lost"):
+        fleet.live(2, one)
+    assert fleet.bed.clock.time() - heard < RETRY_AFTER
+    fleet.live(2 * SETTLED_AFTER, one)
+
+    assert fleet.asked[-1] == ["celery@b"]
+    assert set(fleet.states) == {"other"}
+
+
+def test_a_worker_that_does_not_answer_is_asked_once_more_soon_and_then_seldom(fleet: Fleet) -> None:
+    """Given two workers one of which does not answer, it is asked again after a minute, in case it was only busy; one
+    that never answers does not have all be asked each minute.
+    """
+    one = fleet.instance()
+    fleet.live(3 * EVERY, one)
+    fleet.silent = {"celery@b"}
+    before = len(fleet.asked)
+    for _ in range(2):
+        for _ in range(int(2 * RETRY_AFTER / 4)):
+            beat(fleet.bed, "celery@b")
+            fleet.live(4, one)
+        assert len(fleet.asked) == before + 2
 
 
 def test_an_alarm_of_the_broker_is_nothing_new(fleet: Fleet) -> None:
