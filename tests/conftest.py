@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.celery52 import celery52_python
 from tests.support.certificates import Certificate, make_certificate
+from tests.support.logs import ends_of_logs
 from tests.support.machine import machine_load
 from tests.support.private import PrivateService
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, ServiceMissing
@@ -45,10 +46,13 @@ _numbers = itertools.count(1)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Add to a failure how busy the machine was, to tell a fault from a slow machine."""
+    """Add to a failure how busy the machine was, to tell a fault from a slow machine, and what was logged last."""
     report = yield
     if report.failed:
         report.sections.append(("machine", f"{report.when} took {report.duration:.1f} s; {machine_load()}"))
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        if isinstance(folder, Path) and (ends := ends_of_logs(folder)):
+            report.sections.append(("the ends of the logs", ends))
     return report
 
 
