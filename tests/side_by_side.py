@@ -125,20 +125,23 @@ class Worlds(Job):
     def __init__(self, seeds: range) -> None:
         self.seeds = seeds
         parts = (f"--first={seeds.start}", f"--seeds={len(seeds)}")
-        super().__init__(WORLDS, ["nice", "-n", str(LOWEST), *self.PROGRAM, *parts])
+        super().__init__(WORLDS, [*self.PROGRAM, *parts])
         self._process: subprocess.Popen[str] | None = None
+        self._is_hurried = self._is_stopped = False
 
     def stop(self) -> None:
-        """End it: it does not hear of Ctrl-C."""
+        """End it, now or as soon as it has begun: it does not hear of Ctrl-C."""
+        self._is_stopped = True
         if self._process is not None and self.status is None:
             with contextlib.suppress(ProcessLookupError):
                 # Not by Popen.terminate: it would take the exit status, for which `run` waits.
                 os.kill(self._process.pid, signal.SIGTERM)
 
     def hurry(self) -> None:
-        """Give it as much of the cores as other programs have, which would leave it nothing on a busy machine: no
-        session wants them any more. Only root may.
+        """Give it, now or as soon as it has begun, as much of the cores as other programs have, which would leave it
+        nothing on a busy machine: no session wants them any more. Only root may.
         """
+        self._is_hurried = True
         if self._process is not None and self.status is None:
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, self._process.pid, 0)
@@ -147,9 +150,16 @@ class Worlds(Job):
     def _start(self, **options: Any) -> subprocess.Popen[str]:
         # Where the kernel shares the cores out among sessions of processes (autogroup), those that the tests start have
         # their own each, and a low priority counts within this one only.
-        self._process = process = super()._start(start_new_session=True, **options)
+        # Not by `nice`, which would lower it when it runs, perhaps after `hurry`.
+        process = super()._start(start_new_session=True, preexec_fn=lambda: os.nice(LOWEST), **options)
         with contextlib.suppress(OSError):
             Path(f"/proc/{process.pid}/autogroup").write_text(f"{LOWEST}\n")
+        self._process = process
+        # It may have worked for long before this thread has a core again.
+        if self._is_hurried:
+            self.hurry()
+        if self._is_stopped:
+            self.stop()
         return process
 
 

@@ -51,6 +51,10 @@ def test_worlds_begin_beside_the_sessions_and_with_the_lowest_priority(capfd: py
     assert [said[0], said[-1]] == [f"worlds   | {LOWEST}", "worlds   | --first=3 --seeds=2"]
 
 
+OWN_PRIORITY = 'priority() { cut -d" " -f19 /proc/$$/stat; }'
+UNTIL_HURRIED = "while [ $(priority) != 0 ]; do sleep 0.1; done"
+
+
 def test_worlds_have_their_share_of_the_cores_once_the_sessions_are_through(tmp_path: Path) -> None:
     """Given worlds that are left at the end, they are no lower in priority than other programs: else what keeps the
     machine busy besides would leave them nothing.
@@ -59,8 +63,7 @@ def test_worlds_have_their_share_of_the_cores_once_the_sessions_are_through(tmp_
         pytest.skip("only root may raise a priority")
 
     begun = tmp_path / "begun"
-    own_priority = 'priority() { cut -d" " -f19 /proc/$$/stat; }'
-    wait = f"{own_priority}; priority >{begun}; while [ $(priority) != 0 ]; do sleep 0.1; done"
+    wait = f"{OWN_PRIORITY}; priority >{begun}; {UNTIL_HURRIED}"
 
     class Left(Worlds):
         PROGRAM = ("sh", "-c", wait, "worlds")
@@ -74,6 +77,23 @@ def test_worlds_have_their_share_of_the_cores_once_the_sessions_are_through(tmp_
     Runner([Waiting("waiting", [])], at_once=1, beside=[worlds]).run()
 
     assert (begun.read_text(), worlds.status) == (f"{LOWEST}\n", 0)
+
+
+@pytest.mark.parametrize(("told", "status"), [("hurry", 0), ("stop", -signal.SIGTERM)])
+def test_what_worlds_are_told_before_they_begin_holds(told: str, status: int) -> None:
+    """Given a busy machine, on which the sessions are through before a thread has begun the worlds, these get their
+    share all the same, and end if they are told to."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may raise a priority")
+
+    class Left(Worlds):
+        PROGRAM = ("sh", "-c", f"{OWN_PRIORITY}; {UNTIL_HURRIED}", "worlds")
+
+    worlds = Left(range(1))
+    getattr(worlds, told)()
+    worlds.run()
+
+    assert worlds.status == status
 
 
 def test_worlds_that_are_stopped_end() -> None:
