@@ -8,8 +8,8 @@ from ha_monitor.broker.address import first_answer
 from ha_monitor.broker.remote_control import remote_control
 from ha_monitor.config.schema import Config
 
-ANSWER_TIMEOUT = 2.0
-"""Seconds to wait for the workers' answers."""
+ANSWER_TIMEOUT = 10.0
+"""Seconds to wait for the next answer of a worker, which may be busy. Nothing waits once all have answered."""
 
 
 def query_confs(config: Config, workers: Sequence[str]) -> Mapping[str, object]:
