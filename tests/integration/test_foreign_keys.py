@@ -239,8 +239,11 @@ def one_of_many(inside: Inside, prefix: str) -> Callable[[Going], str]:
 
 
 def put(client: redis.Redis, key: str, kind: str) -> None:
-    client.delete(key)
-    FOREIGN[kind](client, key)
+    """In one transaction: instances that run would write the key in between."""
+    with client.pipeline(transaction=True) as both:
+        both.delete(key)
+        FOREIGN[kind](both, key)
+        both.execute()
 
 
 def expected(url: str, inside: Inside) -> set[str]:
