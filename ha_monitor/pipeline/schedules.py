@@ -19,7 +19,7 @@ from ha_monitor.store.schedules import KnownSource
 ASK_EVERY = 600.0
 """Seconds between two inquiries."""
 RETRY_AFTER = 60.0
-"""Seconds until the next inquiry if a source, or a worker that answered before, did not answer."""
+"""Seconds until the next inquiry if a source did not answer, or a worker that was not silent before."""
 SETTLED_AFTER = 5.0
 """Seconds to wait before a new or restarted worker is asked: others may start at the same time."""
 MAX_WORKERS_ASKED = 20
