@@ -18,8 +18,9 @@ import psutil
 import pytest
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
+from redis import Redis
 
-from ha_monitor.demo.demo import SETTLED_WITHIN
+from ha_monitor.demo.demo import SETTLED_WITHIN, WORKER_LOG
 from tests.conftest import missing
 from tests.support.machine import Timed, patient
 from tests.support.process import ServiceMissing, program, wait_until
@@ -266,11 +267,24 @@ def test_nothing_outlives_a_killed_demo(temporary: Path, rabbitmq: PrivateRabbit
     wait_until(lambda: not names_of_the_demo(rabbitmq, name), 120, "the end of queues and exchange")
 
 
+def waiting_tasks(children: Iterable[psutil.Process]) -> int:
+    """How many tasks of a demo on its own Redis no worker has taken."""
+    (server,) = (one for one in children if one.name().startswith("redis-server"))
+    (port,) = {one.laddr.port for one in server.net_connections("inet") if one.status == psutil.CONN_LISTEN}
+    with Redis(port=port) as store:
+        return sum(int(store.llen(name)) for name in store.scan_iter("demo-*-tasks"))
+
+
 def test_a_worker_that_dies_is_told_with_the_end_of_its_log(temporary: Path) -> None:
-    """Given a demo whose Celery worker is killed, it sends nothing more and waits for no results: it counts the tasks
-    without one, shows the end of the worker's log, and its exit status is 1."""
+    """Given a demo whose Celery worker is killed while tasks wait, it sends nothing more and waits for no results: it
+    counts the tasks without one, shows the last 20 lines of the worker's log, and its exit status is 1."""
     with at_work(temporary) as (process, children):
         (worker,) = (one for one in children if "celery" in one.cmdline())
+        worker.send_signal(signal.SIGSTOP)
+        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, 60, "a worker that is stopped")
+        wait_until(lambda: waiting_tasks(children) > 0, 60, "a task that waits")
+        (log,) = temporary.glob(f"*/{WORKER_LOG}")
+        written = [f"    {line}".rstrip() for line in log.read_text().splitlines()]
         with Timed() as timed:
             worker.kill()
             output, _ = process.communicate(timeout=patient(DEADLINE))
@@ -279,7 +293,8 @@ def test_a_worker_that_dies_is_told_with_the_end_of_its_log(temporary: Path) -> 
     assert process.returncode == 1
     lines = output.splitlines()
     (said,) = (number for number, line in enumerate(lines) if "some tasks have no result" in line)
-    assert any(" ready." in line for line in lines[said:])
+    (summed,) = (number for number, line in enumerate(lines) if "lines of all instances add up to" in line)
+    assert lines[said + 1 : summed] == written[-20:]
     assert re.search(r"sent, without a result +[1-9]\d* +WRONG", output)
 
 
