@@ -54,8 +54,8 @@ nftables:
 	$(call debian_packages,nftables iproute2,command -v nft && command -v ip)
 
 browser: build/axe/axe.min.js
-	$(call debian_packages,chromium chromium-driver w3m fonts-dejavu-core,\
-	command -v chromium && command -v chromedriver && command -v w3m)
+	$(call debian_packages,chromium chromium-driver w3m fonts-dejavu-core iproute2,\
+	command -v chromium && command -v chromedriver && command -v w3m && command -v ip)
 
 # What judges the pages of the tests; not a part of the program.
 build/axe/axe.min.js: tests/browser/fetch-axe

@@ -23,6 +23,7 @@ from tests.support.machine import machine_load, patient
 from tests.support.process import ServiceMissing
 
 WIDE, PHONE = (1280, 900), (390, 844)
+CHROMIUM = Path(__file__).with_name("secluded-chromium")
 OPTIONS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"),
     *("--disable-extensions", "--disable-background-networking", "--disable-component-update", "--no-first-run"),
@@ -37,11 +38,11 @@ class Browser:
 
     def __init__(self) -> None:
         """:raises ServiceMissing: if Chromium or its driver is not installed."""
-        program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if program is None or driver is None:
+        driver = shutil.which("chromedriver")
+        if driver is None or shutil.which("chromium") is None:
             raise ServiceMissing("chromium and chromedriver (Debian: chromium chromium-driver)")
         options = ChromeOptions()
-        options.binary_location = program
+        options.binary_location = str(CHROMIUM)
         for option in OPTIONS:
             options.add_argument(option)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
