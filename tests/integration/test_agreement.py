@@ -19,15 +19,15 @@ from tests.unit.builders import TurnedClock, event
 @pytest.fixture
 def one(store_url: str) -> Instance:
     """An instance that has merged tasks of all kinds."""
-    one = Instance(store_url, failure_ttl=10_000_000.0).start()
+    one, at = Instance(store_url).start(), time.time() - 500
     one.apply(
-        event("task-sent", uuid="waits", queue="mail"),
-        event("task-sent", uuid="runs", queue="mail", root_id="root"),
-        event("task-started", uuid="runs"),
-        event("task-received", uuid="failed"),
-        event("task-failed", uuid="failed", exception="E()"),
-        event("task-received", uuid="done", root_id="root"),
-        event("task-succeeded", uuid="done"),
+        event("task-sent", at=at, uuid="waits", queue="mail"),
+        event("task-sent", at=at, uuid="runs", queue="mail", root_id="root"),
+        event("task-started", at=at, uuid="runs"),
+        event("task-received", at=at, uuid="failed"),
+        event("task-failed", at=at, uuid="failed", exception="E()"),
+        event("task-received", at=at, uuid="done", root_id="root"),
+        event("task-succeeded", at=at, uuid="done"),
     )
     one.tick()
     return one
@@ -77,9 +77,9 @@ def test_what_an_index_says_wrongly_is_found(one: Instance, inside: Inside, kind
 
 def test_the_open_tasks_are_those_that_are_not_finished(store_url: str, inside: Inside) -> None:
     """Given the index of open tasks, one that is missing and one that has ended are found; without it, nothing is."""
-    one = Instance(store_url, stuck=StuckSettings(), failure_ttl=10_000_000.0).start()
-    one.apply(event("task-sent", uuid="a"), event("task-sent", uuid="b"), event("task-started", uuid="b"))
-    one.apply(event("task-received", uuid="c"), event("task-succeeded", uuid="c"))
+    one, at = Instance(store_url, stuck=StuckSettings()).start(), time.time() - 500
+    for kind, uuid in (("sent", "a"), ("sent", "b"), ("started", "b"), ("received", "c"), ("succeeded", "c")):
+        one.apply(event(f"task-{kind}", at=at, uuid=uuid))
     assert found(one, inside) == []
 
     inside.redis.zrem(inside.keys.open, "a")
@@ -101,7 +101,7 @@ def test_a_task_that_was_sent_once_more_after_its_end_may_be_open(store_url: str
     """Given a task of which all is known, which ended after a retry, when it is sent once more under its id, then it is
     an open task again, and nothing is wrong with that.
     """
-    one = Instance(store_url, stuck=StuckSettings(), failure_ttl=10_000_000.0).start()
+    one = Instance(store_url, stuck=StuckSettings()).start()
     began = time.time() - 500
     kinds = ["task-sent", "task-received", "task-started", "task-retried"]
     one.apply(*(event(kind, uuid="again", at=began + number) for number, kind in enumerate(kinds)))

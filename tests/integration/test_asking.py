@@ -59,8 +59,10 @@ class Truth:
 class Asking:
     """Calls the program, and reads what it answers."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def __init__(self, capsys: pytest.CaptureFixture[str], truth: Truth) -> None:
         self._capsys = capsys
+        self.truth = truth
+        """What it should answer."""
 
     def __call__(self, *arguments: str, status: int = 0) -> tuple[str, str]:
         assert main(arguments) == status
@@ -72,16 +74,17 @@ class Asking:
         return found
 
 
-def merge_twice(fleet: Fleet, broker_url: str) -> None:
+def merge_twice(fleet: Fleet, broker_url: str, stream: list[Recorded]) -> None:
     """Have the stream merged, some of it twice."""
-    publish(broker_url, STREAM)
-    publish(broker_url, STREAM[::7])
-    wait_until(lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= EVENTS, 60, "the merge", 0.2)
+    count = len({json.dumps(event, sort_keys=True) for message in stream for event in message.events})
+    publish(broker_url, stream)
+    publish(broker_url, stream[::7])
+    wait_until(lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= count, 60, "the merge", 0.2)
 
 
-def merge_while_killed(fleet: Fleet, broker_url: str) -> None:
+def merge_while_killed(fleet: Fleet, broker_url: str, stream: list[Recorded]) -> None:
     """Have the stream merged by instances of which one after the other is killed, twenty times."""
-    load = Load(broker_url, STREAM, rate=100)
+    load = Load(broker_url, stream, rate=100)
     kill_at_random(fleet, 20, seed=13)
     fleet.wait_until_consuming()
     account = fleet.close_account(load.finish())
@@ -101,35 +104,32 @@ def ask(
         ("redis_broker_url", merge_twice) if request.param == "Redis" else ("broker_url", merge_while_killed)
     )
     broker_url: str = request.getfixturevalue(broker)
+    # Not of when this module is imported: other tests may take longer than the last hour, which is asked for.
+    stream = list(replicate(read_stream("small"), 1, start=time.time() - 120))
     with Fleet(tmp_path, broker_url, store_url).start() as fleet:
-        merge(fleet, broker_url)
+        merge(fleet, broker_url, stream)
     monkeypatch.setenv("HA_MONITOR_STORE_URL", as_monitor(store_url))
     monkeypatch.setenv("HA_MONITOR_NODE_ID", fleet.node_id)
     # On a busy machine the stream is older by now than what `queues` looks back to.
     monkeypatch.setattr("ha_monitor.query.queues.WINDOW", 3600.0)
     monkeypatch.setattr("ha_monitor.cli.completion.TIMEOUT", 60.0)
-    return Asking(capsys)
-
-
-STREAM = list(replicate(read_stream("small"), 1, start=time.time() - 120))
-TRUTH = Truth(STREAM)
-EVENTS = len({json.dumps(event, sort_keys=True) for message in STREAM for event in message.events})
+    return Asking(capsys, Truth(stream))
 
 
 def check_errors_and_names(ask: Asking) -> None:
     # Errors, in groups: each failure and each retry for an exception is in one, and the group finds its tasks.
     groups = ask.document("errors")["items"]
-    events = [event for one in TRUTH.events.values() for event in one]
+    events = [event for one in ask.truth.events.values() for event in one]
     kinds = Counter(event["type"] for event in events)
     assert sum(group["failures"] for group in groups) == kinds["task-failed"]
     assert sum(group["retries"] for group in groups) == kinds["task-retried"]
     failing = {event["uuid"] for event in events if event["type"] in ("task-failed", "task-retried")}
     listed = {one["task_id"] for group in groups for one in ask.document("tasks", f"error={group['group']}")["items"]}
     assert listed == failing
-    assert TRUTH.with_state("FAILURE") <= {one["task_id"] for one in ask.document("tasks", "error!=")["items"]}
+    assert ask.truth.with_state("FAILURE") <= {one["task_id"] for one in ask.document("tasks", "error!=")["items"]}
 
     # What was run by name.
-    runs = Counter(TRUTH.name(event["uuid"]) for event in events if event["type"] in RUN_ENDS)
+    runs = Counter(ask.truth.name(event["uuid"]) for event in events if event["type"] in RUN_ENDS)
     counted = {one["name"]: one["now"]["runs"] for one in ask.document("names", "--since", "-3h")["items"]}
     assert counted == {name: count for name, count in runs.items() if name}
 
@@ -139,7 +139,7 @@ def check_queues(ask: Asking) -> None:
     # start, or an end without one.
     waits: Counter[str] = Counter()
     moved: Counter[tuple[str, str]] = Counter()
-    for task_id, events in TRUTH.events.items():
+    for task_id, events in ask.truth.events.items():
         sent = [event for event in events if event["type"] == "task-sent"]
         moved.update((event["queue"], "in") for event in sent)
         starts = sum(event["type"] == "task-started" for event in events)
@@ -148,8 +148,8 @@ def check_queues(ask: Asking) -> None:
             continue
         queue = sent[-1]["queue"]
         moved[queue, "in"] += sum(event["type"] == "task-rejected" and event["requeue"] for event in events)
-        moved[queue, "out"] += starts or TRUTH.state(task_id) != "open"
-        if TRUTH.state(task_id) == "open" and starts <= retries:
+        moved[queue, "out"] += starts or ask.truth.state(task_id) != "open"
+        if ask.truth.state(task_id) == "open" and starts <= retries:
             waits[queue] += 1
     found = {one["queue"]: one for one in ask.document("queues")["items"] if one["told"]}
     assert {queue: one["waiting"] + one["later"] for queue, one in found.items()} == {
@@ -165,39 +165,39 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
     # What failed, in the order in which it did.
     failed = ask.document("tasks", "state=FAILURE", "--since", "-1h")
     assert failed["complete"]
-    assert {one["task_id"] for one in failed["items"]} == TRUTH.with_state("FAILURE")
+    assert {one["task_id"] for one in failed["items"]} == ask.truth.with_state("FAILURE")
     ends = [one["finished"] for one in failed["items"]]
     assert ends == sorted(ends, reverse=True)
-    assert {one["task_id"] for one in ask.document("tasks", "state=REVOKED,REJECTED")["items"]} == TRUTH.with_state(
+    assert {one["task_id"] for one in ask.document("tasks", "state=REVOKED,REJECTED")["items"]} == ask.truth.with_state(
         "REVOKED", "REJECTED"
     )
 
     # What is open, whatever it is.
     found = ask.document("tasks", "state=open")
-    assert {one["task_id"] for one in found["items"]} == TRUTH.with_state("open")
+    assert {one["task_id"] for one in found["items"]} == ask.truth.with_state("open")
 
     # By name: all of a rare one; of a frequent one the newest, and what is missing is said.
     rare = ask.document("tasks", "name=tests.flaky")
-    named = {task_id for task_id in TRUTH.events if TRUTH.name(task_id) == "tests.flaky"}
+    named = {task_id for task_id in ask.truth.events if ask.truth.name(task_id) == "tests.flaky"}
     assert ({one["task_id"] for one in rare["items"]}, rare["complete"]) == (named, True)
-    retried = {task_id: sum(e["type"] == "task-retried" for e in TRUTH.events[task_id]) for task_id in named}
+    retried = {task_id: sum(e["type"] == "task-retried" for e in ask.truth.events[task_id]) for task_id in named}
     assert {one["task_id"]: one["retries"] for one in rare["items"]} == retried
     frequent = ask.document("tasks", "name=tests.add")
-    of_it = {task_id for task_id in TRUTH.events if TRUTH.name(task_id) == "tests.add"}
+    of_it = {task_id for task_id in ask.truth.events if ask.truth.name(task_id) == "tests.add"}
     listed = {one["task_id"] for one in frequent["items"]}
     assert listed <= of_it
-    assert of_it - listed <= TRUTH.with_state("SUCCESS")
+    assert of_it - listed <= ask.truth.with_state("SUCCESS")
     assert len(listed) >= MAX_NEWEST
     assert not frequent["complete"]
     assert "succeeded tasks of tests.add beyond the newest 200" in frequent["gaps"][0]["what"]
 
     # One task, event by event; a beginning of its id is enough.
-    task_id = max(named, key=lambda one: len(TRUTH.events[one]))
+    task_id = max(named, key=lambda one: len(ask.truth.events[one]))
     out, _ = ask("task", task_id[:13], "-o", "json")
     (told,) = json.loads(out)["items"]
-    assert [step["type"] for step in told["story"]] == [event["type"] for event in TRUTH.events[task_id]]
+    assert [step["type"] for step in told["story"]] == [event["type"] for event in ask.truth.events[task_id]]
     times = [datetime.fromisoformat(step["time"]).timestamp() for step in told["story"]]
-    assert times == pytest.approx([event["timestamp"] for event in TRUTH.events[task_id]], rel=0, abs=2e-6)
+    assert times == pytest.approx([event["timestamp"] for event in ask.truth.events[task_id]], rel=0, abs=2e-6)
     assert ask("task", "no-such-task", status=1)[0] == ""
 
     # Where no instance has ever been, nothing is complete.
@@ -213,7 +213,7 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
 
     # A tree is all that names the root.
     roots = defaultdict(set)
-    for one, events in TRUTH.events.items():
+    for one, events in ask.truth.events.items():
         for root in {event["root_id"] for event in events if event.get("root_id")}:
             roots[root].add(one)
     root = max(roots, key=lambda one: len(roots[one]))
@@ -230,8 +230,10 @@ def test_every_answer_is_what_the_events_say(ask: Asking) -> None:
 
     # Workers.
     out, err = ask("workers", "-o", "ids")
-    assert set(out.split()) == TRUTH.workers
-    assert re.fullmatch(rf"{len(TRUTH.workers)} workers\. Searched: .* Complete\.\n", err)
+    assert set(out.split()) == ask.truth.workers
+    assert re.fullmatch(rf"{len(ask.truth.workers)} workers\. Searched: .* Complete\.\n", err)
 
     # Values for the completion of a shell.
-    assert set(ask("completion", "--values", "name")[0].split()) == {TRUTH.name(one) for one in TRUTH.events} - {None}
+    assert set(ask("completion", "--values", "name")[0].split()) == {
+        ask.truth.name(one) for one in ask.truth.events
+    } - {None}

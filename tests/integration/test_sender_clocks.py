@@ -418,7 +418,7 @@ def test_what_an_earlier_version_said_of_a_wait_is_no_disagreement_and_goes(
 ) -> None:
     """Given a task of a wrong producer, records and index agree, also where an earlier version has written the time as
     the producer said it; another time is told of. The entry goes when the task starts."""
-    one = Instance(store_url, failure_ttl=10_000_000.0).start()
+    one = Instance(store_url).start()
     catch_up(inside)
     began = time.time()
     sent, _, started, _ = run(Clocks(producer=ahead), began=began, queue="mail")

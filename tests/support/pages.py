@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ha_monitor.store.keys import Keys
+from ha_monitor.web.formatting import instant
 from tests.support.instances import ROOT, Fleet
 from tests.support.process import OwnProcess, free_port, wait_until
 from tests.support.recording import Recorded, publish
@@ -24,6 +26,26 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "workers": {"late_after": 30.0, "lost_after": 60.0},
     "schedules": {"nightly report": {"task": "reports.nightly", "cron": "0 2 * * *"}},
 }
+
+
+_AS_OF = re.compile(r'<time class="as-of" datetime="([^"]+)" data-clock>')
+MINUTE = len("2026-11-25T03:12")
+"""Characters of a time up to its minute."""
+
+
+class Answer(NamedTuple):
+    """What a page is answered with."""
+
+    status: int
+    tag: str
+    text: str
+
+    @property
+    def as_of(self) -> str:
+        """When it was made, by the store's clock, in UTC to the millisecond: each that is made anew has its own."""
+        found = _AS_OF.search(self.text)
+        assert found is not None, self.text
+        return found[1]
 
 
 class PagesBed:
@@ -105,29 +127,31 @@ class PagesBed:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of an answer; 0 if there is none."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
-            connection.request("GET", path)
-            reply = connection.getresponse()
-            return reply.status, reply.read().decode()
+            answer = self.ask(path)
         except OSError:
             return 0, ""
-        finally:
-            connection.close()
+        return answer.status, answer.text
 
-    def tag(self, path: str, known: str = "") -> str:
-        """The tag of an answer, or its status if the tag is known.
+    def ask(self, path: str, known: str = "") -> Answer:
+        """The whole answer.
 
-        :param known: what the client has.
+        :param known: the tag of what the client has.
+        :raises OSError: if there is none.
         """
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         try:
             connection.request("GET", path, headers={"If-None-Match": known} if known else {})
             reply = connection.getresponse()
-            reply.read()
-            return str(reply.status) if known else reply.getheader("ETag", "")
+            return Answer(reply.status, reply.getheader("ETag", ""), reply.read().decode())
         finally:
             connection.close()
+
+    def minute(self) -> str:
+        """The minute by the store's clock, as `Answer.as_of` begins."""
+        with self.redis.client(1) as client:
+            seconds, _ = client.time()
+        return instant(seconds)[:MINUTE]
 
     def wait(self, condition: Callable[[], object], what: str) -> None:
         wait_until(lambda: bool(condition()), 60, what, 0.2)
