@@ -767,7 +767,7 @@ def test_a_handler_of_incidents_that_always_fails_is_a_dead_letter(bed: Bed) -> 
     calls = Calls(fails=1000)
     one = with_handlers(bed, "1", calls)
     lose_a_worker(bed, one)
-    live(4000, one)
+    live(200, one)
 
     letters = [msgspec.json.decode(letter) for letter in bed.server.dead_letters]
     assert [(letter["handler"], letter["event"]["type"]) for letter in letters] == [("calls.opened", "incident-opened")]
