@@ -67,7 +67,7 @@ CATALOGUE = (
     Kind(
         *("no-consumer", _PAGE, "queue"),
         begins="messages wait and no worker consumes it",
-        ends="a worker consumes it, or nothing waits",
+        ends="a worker consumes it, nothing waits, or it is gone",
         pending=2 * MINUTE,
     ),
     Kind(

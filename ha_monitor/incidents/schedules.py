@@ -19,10 +19,13 @@ from ha_monitor.schedules.model import (
     MAX_SCHEDULES,
     Definition,
     Evidence,
+    History,
     Judged,
     Judgement,
+    LastKnown,
     Run,
     Runs,
+    ScheduleState,
     Source,
 )
 from ha_monitor.schedules.sources import merged
@@ -144,15 +147,18 @@ class ScheduleGatherer:
         defined = list(merged(*(one.definitions for one in known.values()), view.own))
         definitions = [*defined, *self._habits.schedules(defined)][:MAX_SCHEDULES]
         runs = self._runs(reader.queries, list(dict.fromkeys(one.task for one in definitions)), orphaned, now)
-        definitions = [one for one in definitions if one.task in runs]
+        read = [one for one in definitions if one.task in runs]
+        last_known = LastKnown(
+            [self._last_judged(one) for one in definitions if one.task not in runs],
+            {name: one.beat for name, one in self._kept.items() if one.beat is not None},
+        )
         coverage = self._coverage
         assert coverage is not None
         gaps = [*coverage.gaps, *lost]
         if went_back_at:
             gaps.append((went_back_at - ROLLBACK_WINDOW, went_back_at))
         histories = {name: one.history for name, one in self._kept.items()}
-        judged = judge(definitions, histories, runs, Evidence(now, coverage.until, coverage.since, gaps))
-        judged = judged._replace(is_whole=all(one.is_read for one in self._newest.values()))
+        judged = judge(read, histories, runs, Evidence(now, coverage.until, coverage.since, gaps), last_known)
         changes = self._changes(judged, changes)
         habits, forgotten = self._habits.follow(
             reader.queries,
@@ -163,6 +169,10 @@ class ScheduleGatherer:
         )
         ended = [*self._habits.abandoned(judged.judgements, now), *self._fresh_habits(changes.removed, now)]
         return judged, changes._replace(habits=[*habits, *ended], forgotten=forgotten)
+
+    def _last_judged(self, one: Definition) -> Judgement:
+        before = self._kept.get(one.name, Judgement(one, ScheduleState.NOT_KNOWN, History(one.name, "", "", 0.0)))
+        return replace(before, definition=one)
 
     def _fresh_habits(self, removed: Iterable[str], now: float) -> list[Habit]:
         """Fresh habits for definitions that were removed, on purpose it seems: that they ran until now is no habit."""

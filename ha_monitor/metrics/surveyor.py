@@ -14,7 +14,7 @@ from ha_monitor.metrics.telemetry import Telemetry
 from ha_monitor.threads import ServiceThread, Threads
 
 FIRST_LOOK = 1.0
-"""Seconds between two checks whether this instance leads."""
+"""Seconds between two checks whether this instance leads, and knows what to ask about."""
 
 
 class Gate(Protocol):
@@ -47,6 +47,8 @@ class Surveyor:
         self._config = config
         self._telemetry = telemetry
         self._failed = failed
+        self._works = True
+        """Whether the latest survey did not fail."""
         self._stop = threading.Event()
         self._thread = ServiceThread(threads, "surveyor", self._run)
 
@@ -59,20 +61,24 @@ class Surveyor:
         self._stop.set()
 
     def _run(self) -> None:
-        wait, works = FIRST_LOOK, True
+        wait = FIRST_LOOK
         while not self._stop.wait(wait):
-            if not self._telemetry.is_leader():
-                wait = FIRST_LOOK
-                continue
-            wait = self._config.metrics.survey_interval
-            try:
-                known = [*self._telemetry.known_queues(), *self._config.metrics.queues]
-                reported = self._telemetry.waiting_queues
-                self._telemetry.surveyed(self._gate.unless_blocked(partial(survey, self._config, known, reported)))
-                works = True
-            except BrokerBlocked:
-                pass  # the gate reports the alarm
-            except HaMonitorError as error:
-                if works:
-                    self._failed(str(error))
-                works = False
+            wait = self.step()
+
+    def step(self) -> float:
+        """Survey, if this instance leads and knows what to ask about. Returns the seconds until the next step."""
+        asked = self._telemetry.to_survey()
+        if asked is None:
+            return FIRST_LOOK
+        try:
+            known = [*asked.known, *self._config.metrics.queues]
+            found = self._gate.unless_blocked(partial(survey, self._config, known, asked.waiting))
+            self._telemetry.surveyed(found, asked.asked_at)
+            self._works = True
+        except BrokerBlocked:
+            pass  # the gate reports the alarm
+        except HaMonitorError as error:
+            if self._works:
+                self._failed(str(error))
+            self._works = False
+        return self._config.metrics.survey_interval

@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
+from typing import NamedTuple
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
@@ -52,6 +53,17 @@ SURVEY_TIME = 10.0
 """Seconds that a survey takes at most, mostly waiting for the workers' answers."""
 
 
+class ToSurvey(NamedTuple):
+    """What the next survey asks about, besides the queues that workers consume now."""
+
+    known: Sequence[str]
+    """The queues that a worker consumed lately, under any leader."""
+    waiting: Sequence[str]
+    """As `Telemetry.waiting_queues`."""
+    asked_at: float
+    """When the survey begins, by the monotonic clock."""
+
+
 class Telemetry:
     """Shared state: the loop writes, the scrapes read."""
 
@@ -73,10 +85,12 @@ class Telemetry:
         """Incidents that are not over, as of this instance's last look at what is wrong."""
         self.schedules: Sequence[Judgement] = ()
         """The schedules as last judged."""
-        self.waiting_queues: Sequence[str] = ()
-        """Names of the queues in which tasks wait, as producers report, since this instance leads; including queues
-        that no worker ever consumed.
+        self.waiting_queues: Sequence[str] | None = None
+        """Names of the queues in which tasks wait, as producers report or an open incident says; including queues that
+        no worker ever consumed. None before this instance's first look at what is wrong since it leads.
         """
+        self._leads_since: float | None = None
+        """When this instance became the leader, by the monotonic clock; None if it does not lead."""
         self.lease = LeaderLease(clock)
         self.tasks = TaskText(self.series, config.metrics, config.node_id, self.lease)
         """The families of tasks, as text."""
@@ -115,6 +129,10 @@ class Telemetry:
         :param until: when its lease expires, by the monotonic clock.
         :param followed: it has just become the leader after another one.
         """
+        if followed:
+            self._forget_fleet()
+        if self._leads_since is None:
+            self._leads_since = self._clock.monotonic()
         self.lease.hold(until, followed=followed)
 
     def watched(self, fleet: Watched) -> None:
@@ -130,34 +148,50 @@ class Telemetry:
     def does_not_lead(self) -> None:
         """This instance does not lead."""
         self.lease.give_up()
-        self.fleet = self._survey = None
-        self.incidents = self.schedules = self.waiting_queues = ()
+        self._forget_fleet()
+
+    def _forget_fleet(self) -> None:
+        """What was seen while this instance led before may be outdated."""
+        self.fleet = self._survey = self.waiting_queues = self._leads_since = None
+        self.incidents = self.schedules = ()
 
     def is_leader(self) -> bool:
         """Whether this instance certainly leads, by its own clock."""
         return self.lease.holds()
 
-    def surveyed(self, survey: Survey) -> None:
-        """The task queues were surveyed."""
+    def to_survey(self) -> ToSurvey | None:
+        """What a survey that begins now asks about; None if this instance does not lead, or does not know that yet: a
+        survey without it would lack queues.
+        """
+        fleet, waiting = self.fleet, self.waiting_queues
+        if fleet is None or waiting is None or not self.is_leader():
+            return None
+        return ToSurvey(fleet.queues, waiting, self._clock.monotonic())
+
+    def surveyed(self, survey: Survey, asked_at: float) -> None:
+        """The task queues were surveyed.
+
+        :param asked_at: when the survey began, by the monotonic clock.
+        """
         self.consumed = {
             worker: next(iter(queues)) if len(queues) == 1 else "" for worker, queues in survey.consumed.items()
         }
-        self._survey = self._clock.monotonic(), survey
+        self._survey = asked_at, survey
 
-    def queues(self) -> Sequence[TaskQueue]:
-        """The latest survey of the task queues; empty if there is no recent one."""
-        survey = self._survey
-        if survey is None or self._clock.monotonic() - survey[0] > 3 * self._survey_interval + SURVEY_TIME:
-            return ()
-        return survey[1].queues
+    def queues(self) -> Sequence[TaskQueue] | None:
+        """The latest survey of the task queues; empty if it found none. None if there is no recent one that began since
+        this instance leads.
+        """
+        latest, since = self._survey, self._leads_since
+        if latest is None or since is None:
+            return None
+        asked_at, survey = latest
+        is_recent = self._clock.monotonic() - asked_at <= 3 * self._survey_interval + SURVEY_TIME
+        return survey.queues if is_recent and asked_at >= since else None
 
     def surveyed_queues(self) -> list[str]:
         """Names of the queues that a worker consumes."""
-        return [queue.name for queue in self.queues() if queue.workers]
-
-    def known_queues(self) -> list[str]:
-        """Names of the queues that a worker consumed lately, under any leader."""
-        return self.fleet.queues if self.fleet is not None else []
+        return [queue.name for queue in self.queues() or () if queue.workers]
 
 
 class _Part(Collector):
@@ -203,7 +237,7 @@ class _Families:
 
     def _queues(self) -> Iterator[Metric]:
         if self._telemetry.lease.exports():
-            yield from queue_families(self._telemetry.queues())
+            yield from queue_families(self._telemetry.queues() or ())
 
     def _schedules(self) -> Iterator[Metric]:
         if self._telemetry.lease.exports():

@@ -3,7 +3,7 @@ nothing waits for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ha_monitor.errors import HaMonitorError, class_and_reason
@@ -32,7 +32,8 @@ class Detection(NamedTuple):
     judged: tuple[Judgement, ...] | None = None
     """The judgements of the schedules; None if they could not be judged."""
     waiting_queues: tuple[str, ...] = ()
-    """The queues in which tasks wait, as producers report them; the queue with the longest wait first."""
+    """The queues in which tasks wait, as producers report them, the queue with the longest wait first; and those that
+    nobody consumes, according to open incidents."""
     problem: str | None = None
     """Why the look failed; None if it did not."""
 
@@ -135,7 +136,7 @@ class IncidentDetector:
             facts.now if facts.are_events_merged else None,
             schedules,
             None if facts.schedules is None else tuple(facts.schedules.judgements),
-            _waiting_queues(facts.queues),
+            _waiting_queues(facts.queues, left),
         )
 
     def _disconnect(self) -> None:
@@ -143,6 +144,8 @@ class IncidentDetector:
         self._reader.close()
 
 
-def _waiting_queues(queues: Sequence[QueueFacts]) -> tuple[str, ...]:
+def _waiting_queues(queues: Sequence[QueueFacts], incidents: Iterable[Incident]) -> tuple[str, ...]:
     waits = sorted((queue.oldest, queue.name) for queue in queues if queue.oldest is not None)
-    return tuple(name for _, name in waits[:MAX_WAITING_QUEUES])
+    # Messages may still wait there when nobody reports them any longer: only the broker knows.
+    unconsumed = (one.key for one in incidents if one.kind == "no-consumer" and one.is_open)
+    return tuple(dict.fromkeys([*(name for _, name in waits[:MAX_WAITING_QUEUES]), *unconsumed]))

@@ -141,14 +141,15 @@ class IncidentsDuty:
 
     def _view(self, watched: Watched) -> LeaderView:
         merged_ago = watched.merged_ago
-        queues = [
+        queues = self._telemetry.queues()
+        survey = [
             SurveyedQueue(one.name, one.length or 0, (one.workers if one.consumers is None else one.consumers) > 0)
-            for one in self._telemetry.queues()
+            for one in queues or ()
         ]
         return LeaderView(
             watched.workers,
             watched.is_whole,
-            queues or None,
+            None if queues is None else survey,
             watched.stuck,
             watched.orphaned,
             self._store.went_back_at,

@@ -12,6 +12,7 @@ configuration and the store, so that these can check and store its values.
 - `sources.merged(*sources) -> list[Definition]`: one per name, from the best source.
 - `timetable.timetable_of(text, zone) -> Timetable`: `next_after(at)`, `period(at)`; raises `ValueError` that says what
   was expected.
-- `judge.judge(definitions, histories: Mapping[str, History], runs: Mapping[str, Runs], evidence) -> Judged`: the runs
-  by task name; the histories by schedule name, to be kept and passed in again.
+- `judge.judge(definitions, histories: Mapping[str, History], runs: Mapping[str, Runs], evidence, last_known) ->
+  Judged`: the runs by task name; the histories by schedule name, to be kept and passed in again; what was last known
+  of the schedules whose runs were not read.
 """

@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from ha_monitor.schedules.model import Judgement, ScheduleState, SilentBeat, Source
+from ha_monitor.schedules.model import Judgement, LastKnown, ScheduleState, SilentBeat, Source
 
 _MIN_MISSED = 2
 """Schedules that a silent beat misses at least: a single missed one is that schedule's own problem."""
 UNNAMED = "beat"
 
 
-def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list[SilentBeat]]:
+def silent_beats(
+    judgements: Sequence[Judgement], last_known: LastKnown, at: float
+) -> tuple[list[Judgement], list[SilentBeat]]:
     """Find the silent beats, and mark each missed schedule with the beat that explains it.
 
     Learned schedules say nothing about a beat. If an application misses all schedules that were due, its beat is
     silent. Otherwise, where the senders are known, a sender is silent if it misses all of its schedules while another
     sender sends the rest, and did so before.
+
+    A schedule that was not read counts as it was last judged. If it may have run since, nothing is found of its
+    application, and what was explained stays so.
+
+    :param at: the time until which everything is known of what was read.
     """
     beats: list[SilentBeat] = []
     explained: dict[str, str] = {}
-    defined = [one for one in judgements if one.definition.source is not Source.LEARNED]
+    uncertain = {one.definition.app for one in last_known.unread if _may_have_run(one, at)}
+    defined = [one for one in (*judgements, *last_known.unread) if one.definition.source is not Source.LEARNED]
     for group in _grouped(defined, lambda one: one.definition.app):
+        if group[0].definition.app in uncertain:
+            explained |= _still_explained(group, last_known.beats)
+            continue
         whole = _silent(group)
         for beat in [whole] if whole else _silent_beside_others(group):
             beats.append(beat)
@@ -33,6 +44,24 @@ def silent_beats(judgements: Sequence[Judgement]) -> tuple[list[Judgement], list
         for one in judgements
     ]
     return marked, beats
+
+
+def _may_have_run(unread: Judgement, at: float) -> bool:
+    """Whether beat may have sent it since it was judged; if it was missed, it counts as missed until it is read."""
+    definition, history = unread.definition, unread.history
+    if definition.problem or not definition.is_enabled or definition.source is Source.LEARNED:
+        return False
+    if (history.timetable, history.zone) != (definition.timetable, definition.zone):
+        return True
+    if unread.state is ScheduleState.MISSED:
+        return False
+    is_awaited = bool(history.occurrences) and history.occurrences[-1].state is ScheduleState.WAITING
+    return is_awaited or (history.next_due is not None and history.next_due <= at)
+
+
+def _still_explained(group: Iterable[Judgement], beats: Mapping[str, str]) -> dict[str, str]:
+    names = (one.definition.name for one in group if one.state is ScheduleState.MISSED)
+    return {name: beats[name] for name in names if name in beats}
 
 
 def _silent_beside_others(group: Sequence[Judgement]) -> Iterator[SilentBeat]:

@@ -18,6 +18,7 @@ from ha_monitor.schedules.model import (
     History,
     Judged,
     Judgement,
+    LastKnown,
     Occurrence,
     Run,
     Runs,
@@ -30,16 +31,22 @@ from ha_monitor.schedules.track import Track
 _FAILED = {"FAILURE", "REJECTED", "REVOKED"}
 _WAITS = {"UNKNOWN", "SENT", "RECEIVED"}
 _NOTHING = Runs(())
+_ALL_READ = LastKnown()
 _BAD = {ScheduleState.FAILED, ScheduleState.OVERRAN}
 
 
 def judge(
-    definitions: Sequence[Definition], histories: Mapping[str, History], runs: Mapping[str, Runs], evidence: Evidence
+    definitions: Sequence[Definition],
+    histories: Mapping[str, History],
+    runs: Mapping[str, Runs],
+    evidence: Evidence,
+    last_known: LastKnown = _ALL_READ,
 ) -> Judged:
-    """Judge all schedules.
+    """Judge all schedules whose runs are known.
 
     :param histories: by schedule name, from the last judgements; those of other names are ignored.
     :param runs: by task name: the newest runs, including those seen before, so that their ends are seen.
+    :param last_known: says which schedules are not among the definitions, because their runs were not read.
     """
     at = min(evidence.now, evidence.certain_until)
     tracks: dict[str, Track] = {}
@@ -64,8 +71,8 @@ def judge(
             judgements[track.definition.name] = _judgement(track, evidence, at, found)
             if _not_known(track) > before:
                 not_seen.append(track.definition.name)
-    ordered, beats = silent_beats([judgements[one.name] for one in definitions])
-    return Judged(ordered, beats, not_seen)
+    ordered, beats = silent_beats([judgements[one.name] for one in definitions], last_known, at)
+    return Judged(ordered, beats, not_seen, is_whole=not last_known.unread)
 
 
 def _not_known(track: Track) -> int:

@@ -5,7 +5,7 @@ Names, texts and ids come from applications: none of them can be trusted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -242,6 +242,15 @@ class Evidence(NamedTuple):
     """Since when the fleet has been consuming without a break in which events were lost."""
     gaps: Sequence[tuple[float, float]] = ()
     """Periods, each from and until, in which events may be missing."""
+
+
+class LastKnown(NamedTuple):
+    """What earlier looks found, for a look that cannot read the runs of all schedules."""
+
+    unread: Sequence[Judgement] = ()
+    """The schedules whose runs this look did not read; one that was never judged has an empty history."""
+    beats: Mapping[str, str] = {}  # never changed
+    """Name of a schedule → the silent beat that explained why it was missed."""
 
 
 class Judged(NamedTuple):

@@ -31,7 +31,7 @@ def make_certificate(folder: Path, authority: str) -> Certificate:
     extensions = folder / f"{authority}.ext"
     extensions.write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     usage = "keyUsage=critical,keyCertSign,cRLSign"  # Python 3.13 insists on it
-    new = ["req", "-newkey", "rsa:2048", "-nodes"]
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]  # made at once, unlike RSA's
     for arguments in (
         [*new, "-x509", "-days", "2", "-subj", f"/CN={authority}", "-addext", usage, "-keyout", ca_key, "-out", ca],
         [*new, "-subj", "/CN=127.0.0.1", "-keyout", key, "-out", request],

@@ -114,11 +114,15 @@ class Asked:
         return sorted(named | {one.name for _, one in self._runs})
 
     def newest(self, name: str, count: int) -> list[str]:
-        of_name = [one for one in self.kept.values() if one.record.name == name]
-        return _ids(sorted(of_name, key=first_heard, reverse=True))[: min(count, self._ring)]
+        return self.newest_of([name], count)[0]
 
     def newest_of(self, names: Sequence[str], count: int, offset: int = 0) -> list[list[str]]:
-        return [self.newest(name, offset + count)[offset:] for name in names]
+        of_name: dict[str, list[KeptTask]] = {name: [] for name in names}
+        for one in self.kept.values():
+            if one.record.name in of_name:
+                of_name[one.record.name].append(one)
+        rings = (_ids(sorted(of_name[name], key=first_heard, reverse=True)) for name in names)
+        return [ring[offset : min(offset + count, self._ring)] for ring in rings]
 
     def ended_badly(self, since: float, until: float, count: int, offset: int = 0) -> list[Ended]:
         ended = [

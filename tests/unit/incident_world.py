@@ -128,7 +128,7 @@ class World(Fleet):
                     self.send()
             beat(self.bed, *self.heard)
             for one in self.living:
-                one.telemetry.surveyed(Survey(self.queues, {}))
+                one.telemetry.surveyed(Survey(self.queues, {}), self.bed.clock.now)
             if self.living:
                 live(STEP, *self.living)
             else:

@@ -69,9 +69,9 @@ class Trouble:
 
     def __call__(self, moment: str) -> None:
         self.moments[moment] += 1
-        if (hook := self._hooks.pop(moment, None)) is not None:
+        if self._hooks and (hook := self._hooks.pop(moment, None)) is not None:
             hook()
-        error = self.away if moment.startswith("before") else None
+        error = self.away if self.away is not None and moment.startswith("before") else None
         if error is None and (planned := self._planned.get(moment)):
             error = planned.pop(0)
         if error is not None:

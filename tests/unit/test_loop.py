@@ -19,7 +19,7 @@ from ha_monitor.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from ha_monitor.pipeline import collector
+from ha_monitor.pipeline import announcements, collector
 from ha_monitor.store.counts import Counts
 from ha_monitor.store.memory.server import MemoryServer
 from tests.support.process import wait_until
@@ -221,9 +221,10 @@ def test_what_pub_sub_had_sent_is_announced_though_it_stays_away() -> None:
     assert not one.pipeline._broker.consuming
 
 
-def test_pub_sub_is_connected_again_amid_a_handler() -> None:
+def test_pub_sub_is_connected_again_amid_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a broker that sends nothing twice, when its connection breaks while a handler works, it is made again
     before the handler returns, and the line says in which time something may have been missed."""
+    monkeypatch.setattr(announcements, "LEASE_CHECK_EVERY", 0.001)
     bed = Bed(redelivers=False)
     connected: list[int] = []
 
@@ -231,7 +232,7 @@ def test_pub_sub_is_connected_again_amid_a_handler() -> None:
         one.source.gap = 2.5
         before = bed.broker_trouble.moments["before connect"]
         bed.broker_trouble.at("before heartbeat", BrokerUnavailable("reset"))
-        wait_until(lambda: bed.broker_trouble.moments["before connect"] > before, 30, "a connection", 0.01)
+        wait_until(lambda: bed.broker_trouble.moments["before connect"] > before, 30, "a connection", 0.001)
         connected.append(one.stats.broker_connects)
 
     one = Instance(bed, handlers=[works])
@@ -438,6 +439,7 @@ def test_an_attempt_to_connect_costs_no_lease(amqp: Bed, takes: float, lost: boo
     assert len(away.said("broker-unavailable")) > 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("service", ["broker", "store"])
 def test_a_connection_that_is_lost_again_and_again_is_said_ever_more_seldom(bed: Bed, service: str) -> None:
     """Given a broker, or a store, that takes each connection and closes it after two seconds, for an hour, the lines
@@ -465,9 +467,12 @@ def test_a_connection_that_is_lost_again_and_again_is_said_ever_more_seldom(bed:
     assert len(one.announced) == 3
 
 
-def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(amqp: Bed) -> None:
+def test_a_handler_that_hangs_costs_neither_the_lease_nor_the_connection(
+    amqp: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Given a handler that works for three leases, ticks and heartbeats go on meanwhile, the supervisor hears of no
     progress, and no other instance takes over."""
+    monkeypatch.setattr(announcements, "LEASE_CHECK_EVERY", 0.001)
     released = threading.Event()
     looks: list[int] = []
 

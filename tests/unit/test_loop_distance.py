@@ -12,7 +12,7 @@ import pytest
 from ha_monitor.broker.source import Mark
 from ha_monitor.config.schema import BatchSettings, LogLevel
 from ha_monitor.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
-from ha_monitor.pipeline import collector, link
+from ha_monitor.pipeline import announcements, collector, link
 from ha_monitor.pipeline.collector import MAX_CALL_BYTES
 from ha_monitor.pipeline.latency import MAX_IN_FLIGHT, NEARBY_LATENCY
 from ha_monitor.pipeline.link import SLOW_AFTER
@@ -73,7 +73,7 @@ def cycles_until(one: Instance, condition: Callable[[], bool], what: str) -> Non
         one.clock.now += 0.1
         return condition()
 
-    wait_until(went_round, 60, what)
+    wait_until(went_round, 60, what, 0.002)
 
 
 # --- connecting ----------------------------------------------------------------------------
@@ -683,16 +683,17 @@ def test_a_connection_that_breaks_under_the_leaders_duties_is_lost_once(bed: Bed
     assert connected_at[1] - connected_at[0] < IDLE_WAIT
 
 
-def test_a_stop_waits_for_a_handler_and_receives_nothing_more(bed: Bed) -> None:
+def test_a_stop_waits_for_a_handler_and_receives_nothing_more(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a leader far away from the store that stops, and a handler that works then for longer than a lease, the
     handler is called once, nothing is left to others, and what comes meanwhile stays with the broker.
     """
+    monkeypatch.setattr(announcements, "LEASE_CHECK_EVERY", 0.001)
     called: list[float] = []
 
     def until_a_tick() -> None:
         ticks = bed.store_trouble.moments["before tick"]
         bed.clock.now += LEASE / 3
-        wait_until(lambda: bed.store_trouble.moments["before tick"] > ticks, 30, "a tick", 0.01)
+        wait_until(lambda: bed.store_trouble.moments["before tick"] > ticks, 30, "a tick", 0.001)
 
     def works(_event: object, _task: object) -> None:
         called.append(bed.clock.now)

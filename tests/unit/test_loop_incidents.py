@@ -39,7 +39,7 @@ from ha_monitor.store.record import TaskRecord
 from ha_monitor.threads import CallThread
 from tests.support.process import wait_until
 from tests.support.threads import ConnectingAtOnce
-from tests.unit.builders import event
+from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
 from tests.unit.test_notifications import NOW, Receiver
 
@@ -379,26 +379,84 @@ def test_a_queue_that_is_late_is_told_after_a_minute(bed: Bed, one: Instance) ->
     assert lines(one) == [("incident-opened", "mail", False)]
 
 
+def survey(*instances: Instance, finds: bool) -> None:
+    """Ask the broker about the queues that no worker names: a message waits in each, or there are none."""
+    for one in instances:
+        if (asked := one.telemetry.to_survey()) is not None:
+            queues = [TaskQueue(name, 1, None, 0, 0) for name in asked.waiting if finds]
+            one.telemetry.surveyed(Survey(queues, {}), asked.asked_at)
+
+
+def misspell_a_queue(bed: Bed, *instances: Instance) -> None:
+    """Send a task to a queue that no worker ever consumed, and survey until that is told of."""
+    bed.publish(event("task-sent", at=bed.clock.time(), queue="mial"))
+    for _ in range(25):
+        beat(bed, "celery@a")
+        live(10, *instances)
+        survey(*instances, finds=True)
+
+
 def test_a_queue_that_no_worker_ever_consumed_is_told_of(bed: Bed, one: Instance) -> None:
     """Given a task in a queue whose name is misspelt, the broker is asked about that queue though no worker names it,
     and when it has found a message there that nobody consumes is an incident; who does not lead any more asks no more.
     """
-    bed.publish(event("task-sent", at=bed.clock.time(), queue="mial"))
-    for _ in range(4):
-        beat(bed, "celery@a")
-        one.live(5)
-    assert (one.telemetry.known_queues(), one.telemetry.waiting_queues) == ([], ("mial",))
-
-    for _ in range(20):
-        queues = [TaskQueue(name, 1, None, 0, 0) for name in one.telemetry.waiting_queues]
-        one.telemetry.surveyed(Survey(queues, {}))
-        beat(bed, "celery@a")
-        one.live(10)
+    misspell_a_queue(bed, one)
 
     assert lines(one) == [("incident-opened", "mial", False)]
     assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
+    assert one.telemetry.waiting_queues == ("mial",)
     one.telemetry.does_not_lead()
-    assert one.telemetry.waiting_queues == ()
+    assert one.telemetry.to_survey() is None
+
+
+def test_the_incident_of_a_queue_is_over_when_no_queue_is_left(bed: Bed, one: Instance) -> None:
+    """Given an incident of the only queue that nobody consumes, it goes on while nobody knows what queues there are, as
+    when surveys fail, and is over once a survey finds no queue at all, as when the queue was deleted.
+    """
+    misspell_a_queue(bed, one)
+    for _ in range(10):
+        beat(bed, "celery@a")
+        one.live(10)
+    assert one.telemetry.queues() is None
+    assert phases(bed)["no-consumer", "mial"] is Phase.FIRING
+
+    survey(one, finds=False)
+    beat(bed, "celery@a")
+    one.live(10)
+
+    assert phases(bed)["no-consumer", "mial"] is Phase.RESOLVED
+    assert lines(one) == [("incident-opened", "mial", False), ("incident-resolved", "mial", False)]
+
+
+def test_a_new_leader_ends_the_incident_of_no_queue_before_its_own_survey(bed: Bed, one: Instance) -> None:
+    """Given an incident of a queue, and a leader that is frozen, its successor judges queues only by a survey that it
+    makes itself, knowing which queues the broker is to be asked about; the frozen one, too, when it leads again.
+    """
+    two = instance(bed, "2")
+    misspell_a_queue(bed, one, two)
+    for leading, other in ((two, one), (one, two)):
+        for _ in range(10):
+            beat(bed, "celery@a")
+            leading.live(2)
+            survey(leading, finds=True)
+        assert (leading.telemetry.is_leader(), other.telemetry.is_leader()) == (True, False)
+        assert leading.telemetry.queues() == [TaskQueue("mial", 1, None, 0, 0)]
+
+    assert [one for one in lines(one, two) if one[1] == "mial"] == [("incident-opened", "mial", False)]
+
+
+def test_a_queue_is_asked_about_for_as_long_as_its_incident_lasts(bed: Bed, one: Instance) -> None:
+    """Given an incident of a queue of which producers say no longer that a task waits there, the broker, which alone
+    knows, is asked about it all the same."""
+    misspell_a_queue(bed, one)
+    bed.publish(event("task-revoked", at=bed.clock.time(), uuid=UUID))
+    for _ in range(10):
+        beat(bed, "celery@a")
+        one.live(2)
+        survey(one, finds=True)
+
+    assert MemoryReader(bed.server).queries.queue_waits(["mial"])[0].oldest is None
+    assert phases(bed) == {("no-consumer", "mial"): Phase.FIRING}
 
 
 def test_an_empty_store_tells_of_nothing(bed: Bed, one: Instance) -> None:
@@ -709,7 +767,7 @@ def test_a_handler_of_incidents_that_always_fails_is_a_dead_letter(bed: Bed) -> 
     calls = Calls(fails=1000)
     one = with_handlers(bed, "1", calls)
     lose_a_worker(bed, one)
-    live(4000, one)
+    live(200, one)
 
     letters = [msgspec.json.decode(letter) for letter in bed.server.dead_letters]
     assert [(letter["handler"], letter["event"]["type"]) for letter in letters] == [("calls.opened", "incident-opened")]

@@ -434,6 +434,7 @@ def learned_fleet(bed: Bed | None = None) -> Fleet:
     return fleet
 
 
+@pytest.mark.thorough
 def test_what_was_learned_and_does_not_run_is_a_warning_and_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a task that nobody tells of and that ran every five minutes for days, its silence is a warning, once, that
     says how it is known; after a time (which is short here) that is over, and the task is forgotten.
@@ -463,6 +464,7 @@ def test_what_was_learned_and_does_not_run_is_a_warning_and_is_forgotten(monkeyp
     assert fleet.states == {}
 
 
+@pytest.mark.thorough
 def test_what_was_learned_and_runs_again_is_over_and_must_prove_itself() -> None:
     """Given a learned task that comes back after it was missed, the warning is over, and it is not watched until it has
     run for days again.
@@ -480,6 +482,7 @@ def test_what_was_learned_and_runs_again_is_over_and_must_prove_itself() -> None
     assert fleet.bed.server.schedules.habits["shop.report"].since > fleet.bed.clock.time() - 710
 
 
+@pytest.mark.thorough
 def test_what_a_worker_tells_is_not_learned_and_what_it_told_is_not_either() -> None:
     """Given a learned task that a worker tells of, and then does not any more, it is watched as told, and then not at
     all: a deploy that takes it away leads to no warning.
@@ -500,6 +503,7 @@ def test_what_a_worker_tells_is_not_learned_and_what_it_told_is_not_either() -> 
     assert fleet.bed.server.schedules.habits["shop.report"].intervals == ()
 
 
+@pytest.mark.thorough
 def test_a_monitor_that_was_down_does_not_warn_of_what_was_learned() -> None:
     """Given a learned task that did not run while no instance listened, nothing is told of it, and it stays learned."""
     fleet = learned_fleet()
@@ -515,6 +519,7 @@ def test_a_monitor_that_was_down_does_not_warn_of_what_was_learned() -> None:
     assert fleet.states == {"shop.report": ScheduleState.ON_TIME}
 
 
+@pytest.mark.thorough
 def test_what_was_learned_passes_to_the_next_leader() -> None:
     """Given a leader that dies while a learned task is missing, the next one warns of it, once."""
     fleet = learned_fleet()

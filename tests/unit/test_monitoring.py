@@ -133,7 +133,7 @@ def test_what_is_exported_is_what_is_defined() -> None:
     telemetry.leads(clock.now + 5, followed=False)
     tables = [Table("workers", 1, 10_000, 0), Table("starts", None, 20_000, 0)]
     telemetry.fleet = Watched([], 1, 2, 3, 4, [WorkerState("celery@host", "online", 1)], ["celery"], tables=tables)
-    telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}))
+    telemetry.surveyed(Survey([TaskQueue("celery", 1, 1, 1, 1)], {}), clock.now)
     telemetry.incidents = [Incident("x", "failing", "shop.pay", Severity.WARN, Phase.FIRING, 1.0, 1.0, "some fail")]
     telemetry.schedules = [a_judgement()]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import wait
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,7 @@ from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.incidents import Incident, Phase, Severity
 from ha_monitor.store.memory.record import memory_record
 from ha_monitor.store.memory.server import MemoryServer
+from tests.support.machine import patient
 from tests.support.process import wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TurnedClock
@@ -139,8 +141,8 @@ class Bed:
 
     def settled(self, name: str = "1") -> None:
         """Until no delivery is under way."""
-        senders = self.duties[name]._senders.values()
-        wait_until(lambda: all(one._call is None or one._call.done() for one in senders), 30, "the deliveries", 0.005)
+        under_way = [one._call for one in self.duties[name]._senders.values() if one._call is not None]
+        assert not wait(under_way, patient(30)).not_done
         self.go(name)
 
     def reasons(self, name: str = "1") -> list[str]:
@@ -460,6 +462,7 @@ def test_each_of_those_that_are_refused_has_its_turn() -> None:
     assert service.got == [("e.pager.1", ["e firing"])]
 
 
+@pytest.mark.thorough
 def test_a_service_that_refuses_everything_is_asked_less_and_less() -> None:
     """Given a wrong key, with which the service refuses every event, when many incidents are due for an hour, then it
     is asked a few times, not once a second; the end of an incident is not tried, since its beginning was not taken."""
@@ -592,6 +595,7 @@ def test_what_was_refused_together_is_sent_but_for_what_is_refused_by_itself(bad
     assert bed.duties["1"].failing == []
 
 
+@pytest.mark.thorough
 def test_a_channel_that_refused_everything_gets_the_rest_together_when_it_takes_messages_again() -> None:
     """Given a channel that refuses all messages for two days, so that each incident was refused by itself, when it
     takes one of them, then it gets the others in one message; meanwhile it was asked every few minutes at most.

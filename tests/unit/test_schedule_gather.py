@@ -169,3 +169,86 @@ def test_schedules_whose_runs_do_not_end_are_judged_in_turn(monkeypatch: pytest.
     bed.state_of_runs = State.STARTED
 
     assert [told(bed, NOW + 5 * number)[0] for number in range(4)] == [["a"], ["b"], ["a"], ["b"]]
+
+
+HOURLY = Definition(name="hourly", task="", timetable="0 * * * *", zone="UTC", source=Source.TOML)
+DUE = (NOW // HOUR + 1) * HOUR
+"""When the first runs are due."""
+TOO_LATE = 600.0
+"""Seconds after a due time when it is missed."""
+
+
+class Beat(Bed):
+    """A beat with hourly tasks, whose runs do not end: each look reads all of them again, as far as there is room."""
+
+    def __init__(self, *names: str, **timetables: str) -> None:
+        super().__init__(
+            *(
+                msgspec.structs.replace(HOURLY, name=name, task=name, timetable=timetables.get(name, HOURLY.timetable))
+                for name in names
+            )
+        )
+        self.state_of_runs = State.STARTED
+        self.judged(DUE - HOUR)
+        self.send(*names, at=DUE)
+
+    def send(self, *names: str, at: float) -> None:
+        """The runs that were due then; a look finds that they are on time."""
+        self.runs |= {f"{name}:{at:.0f}": at + 1 for name in names}
+        assert self.judged(at + TOO_LATE).beats == []
+
+    def silent(self, now: float) -> list[tuple[str, ...]]:
+        """The schedules of the beats that a look finds silent."""
+        return [one.schedules for one in self.judged(now).beats]
+
+
+def test_no_beat_is_silent_because_what_it_sent_was_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a beat that sends one of its three schedules and misses two, it is not silent: neither for a look that had
+    no room for that run, nor for the next one, which has read it.
+    """
+    bed = Beat("a", "b", "c")
+    due = DUE + HOUR
+    bed.runs[f"c:{due:.0f}"] = due + 1
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 2)
+
+    partial = bed.judged(due + TOO_LATE)
+
+    assert [(one.definition.name, one.state) for one in partial.judgements] == [
+        *(("a", ScheduleState.MISSED), ("b", ScheduleState.MISSED))
+    ]
+    assert (partial.beats, partial.is_whole) == ([], False)
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 100)
+    assert bed.silent(due + TOO_LATE + 5) == []
+
+
+def test_a_beat_falls_silent_although_no_look_reads_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given more runs than a look has room for, so that schedules are read in turn, a beat that sends nothing any more
+    is silent as soon as the second of its schedules is found missed, and with each look from then on.
+    """
+    bed = Beat("a", "b")
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 1)
+    late = DUE + HOUR + TOO_LATE
+
+    assert [bed.silent(late + 5 * number) for number in range(4)] == [[], *[[("a", "b")]] * 3]
+
+
+def test_a_beat_that_may_be_back_is_as_silent_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a silent beat, and a schedule that was due since and was not read, nothing begins or ends: no incident of
+    the beat, and none of the schedules that it explains. When it has been read, and ran, the beat is back.
+    """
+    bed = Beat("a", "b", "c", c="0 */2 * * *")
+    rare = next(at for at in (DUE + HOUR, DUE + 2 * HOUR) if at % (2 * HOUR) == 0)
+    if rare == DUE + HOUR:
+        bed.send("a", "b", "c", at=rare)
+        rare += 2 * HOUR
+    assert bed.silent(rare - HOUR + TOO_LATE) == [("a", "b")]
+    bed.runs[f"c:{rare:.0f}"] = rare + 1
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 2)
+
+    partial = bed.judged(rare + 5)
+
+    seen = apply_rules(Facts(rare + 5, schedules=partial, open_keys=frozenset([("beat-silent", "beat")])))
+    assert (seen.sightings, "beat-silent" in seen.judged & seen.partial) == ([], True)
+    assert [one.missed for one in partial.judgements] == [1, 1]
+    monkeypatch.setattr(schedules, "MAX_RECORDS", 100)
+    assert bed.silent(rare + 10) == []

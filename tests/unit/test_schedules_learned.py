@@ -286,7 +286,8 @@ def is_warned_of(run: Run | None, **facts: Any) -> bool:
         definition, ScheduleState.MISSED, History("t", "every 1d", "", 0.0), last=last, since=NOW, period=DAY
     )
     beats = facts.pop("beats", ())
-    seen = apply_rules(Facts(NOW, schedules=Judged([judgement], beats), **facts))
+    judged = Judged([judgement], beats, is_whole=facts.pop("is_whole", True))
+    seen = apply_rules(Facts(NOW, schedules=judged, **facts))
     found = [one.kind for one in seen.sightings if one.kind != "no-consumer"]
     assert set(found) <= {"learned-missed", *(["beat-silent"] if beats else [])}
     return "learned-missed" in found
@@ -296,6 +297,7 @@ BUSY = [SurveyedQueue("celery", 5, is_consumed=True)]
 IDLE = [SurveyedQueue("celery", 0, is_consumed=True)]
 NO_WORKER = [SurveyedQueue("celery", 0, is_consumed=False)]
 OPEN = frozenset([("learned-missed", "t")])
+WAS_SILENT = frozenset([("beat-silent", "beat")])
 SENT, NOT_SENT = Run(task_id="r", sent=0.0), Run(task_id="r", received=0.0)
 SILENT = SilentBeat("beat", NOW, None, ("a", "b"), 2)
 
@@ -311,6 +313,8 @@ SILENT = SilentBeat("beat", NOW, None, ("a", "b"), 2)
         pytest.param(None, {"survey": BUSY}, False, id="no run was seen"),
         pytest.param(NOT_SENT, {"survey": BUSY, "open_keys": OPEN}, True, id="it was told before"),
         pytest.param(SENT, {"beats": [SILENT]}, False, id="a beat is silent, and that is told"),
+        pytest.param(SENT, {"open_keys": WAS_SILENT, "is_whole": False}, False, id="a beat may still be silent"),
+        pytest.param(SENT, {"open_keys": WAS_SILENT}, True, id="a beat is back"),
     ],
 )
 def test_a_backlog_or_a_silent_beat_is_no_warning_of_its_own(

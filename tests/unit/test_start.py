@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ha_monitor.cli.main import main
+
 LIBRARIES = {"celery", "kombu", "amqp", "redis", "redis.asyncio", "prometheus_client", "structlog"}
 
 
@@ -113,7 +115,7 @@ def test_whoever_would_tell_nobody_is_not_started(command: str, where: str, tmp_
     assert (done.returncode, said in getattr(done, where)) == (78, True)
 
 
-def test_a_channel_that_no_route_leads_to_is_named(tmp_path: Path) -> None:
+def test_a_channel_that_no_route_leads_to_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Given routes and a channel that is in none of them, `check` says that it is told of nothing; it says that neither
     of a heartbeat, which needs no route, nor where there are no routes at all."""
     file, channels = tmp_path / "ha-monitor.toml", '[broker]\nurl = "amqp://h"\n[store]\nurl = "redis://h"\n'
@@ -123,8 +125,7 @@ def test_a_channel_that_no_route_leads_to_is_named(tmp_path: Path) -> None:
     said = []
     for routes in ("", '[[notify.routes]]\nchannels = ["chat"]\n'):
         file.write_text(channels + routes)
-        command = [sys.executable, "-m", "ha_monitor", "check", "--config", str(file)]
-        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60, check=True)
-        said.append([line for line in done.stdout.splitlines() if " channel: " in line])
+        assert main(["check", "--config", str(file)]) == 0
+        said.append([line for line in capsys.readouterr().out.splitlines() if " channel: " in line])
 
     assert said == [[], ["warning  channel: pager: no route leads to it, so it is told of nothing"]]

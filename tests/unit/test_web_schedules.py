@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from html import unescape
 from typing import Any
 from urllib.parse import quote
@@ -42,12 +43,18 @@ def view(changes: ScheduleChanges = KEPT, **more: Any) -> View:
     return View(reader, Config(), TurnedClock(NOW))
 
 
+@cache
+def renderer() -> Renderer:
+    """One for all pages: it compiles each template once."""
+    return Renderer("shop", "", StaticFiles())
+
+
 def shown(noun: str, of: View, name: str = "", query: str = "") -> str:
     """A page as it is sent."""
     row = BY_NAME.get((noun, bool(name)))
     asked = parse(query, name, () if row is None else row.parameters)
     page = (NAMED if name else PAGES)[noun](of, asked)
-    return Renderer("shop", "", StaticFiles()).html(page, asked, f"/{noun}/{name}", NOW).decode()
+    return renderer().html(page, asked, f"/{noun}/{name}", NOW).decode()
 
 
 def text(html: str) -> str:

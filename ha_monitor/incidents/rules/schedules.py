@@ -46,8 +46,7 @@ def learned_missed(facts: Facts) -> Iterator[Sighting]:
         if definition.source is not Source.LEARNED or one.state is not ScheduleState.MISSED:
             continue
         may_wait = (last is None or last.run is None or last.run.sent is None) and _may_wait(facts)
-        explained = may_wait or (facts.schedules is not None and facts.schedules.beats)
-        if explained and not facts.is_open("learned-missed", definition.name):
+        if (may_wait or _may_be_silent(facts)) and not facts.is_open("learned-missed", definition.name):
             continue
         said = (
             f"{visible(definition.task)} ran {definition.timetable}, but no longer does; no source says that "
@@ -55,6 +54,14 @@ def learned_missed(facts: Facts) -> Iterator[Sighting]:
             f"after {exact_duration(warns_for(one.period or 0.0))}"
         )
         yield _sighting("learned-missed", one, said)
+
+
+def _may_be_silent(facts: Facts) -> bool:
+    """Whether a beat is silent, or was and may be: not everything was looked at."""
+    judged = facts.schedules
+    if judged is None or judged.is_whole:
+        return judged is not None and bool(judged.beats)
+    return bool(judged.beats) or any(kind == "beat-silent" for kind, _ in facts.open_keys)
 
 
 def _may_wait(facts: Facts) -> bool:

@@ -93,7 +93,7 @@ class MemoryDuties:
             return Watched(
                 self._server.put(own, entries),
                 sum(one.lease_until > now for one in server.instances.values()),
-                sum(task.announce_until is not None for task in server.tasks.values()),
+                len(server.waiting_tasks()),
                 len(server.retries),
                 len(server.dead_letters),
                 states,

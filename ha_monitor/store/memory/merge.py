@@ -68,6 +68,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
         if payload is not None:
             entries.append(Entry(0, read_event(bytes_of(payload)), None, False))
     server.tasks.update(tasks)
+    server.awaiting |= {one: None for one, task in tasks.items() if task.announce_until is not None}
     for task_id, task in tasks.items():
         server.group_errors(task_id, task)
         server.count_runs(task)
@@ -84,7 +85,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
     for task_id, (_, *stay) in list(server.found.items()):
         if task_id in tasks and tasks[task_id].phase() != tuple(stay):
             del server.found[task_id]
-    waiting = sum(task.announce_until is not None for task in server.tasks.values())
+    waiting = len(server.waiting_tasks())
     return Applied(server.put(own, server.without_announced(entries)), new, repeated, waiting, merged=len(tasks))
 
 

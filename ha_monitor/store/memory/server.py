@@ -128,6 +128,8 @@ class MemoryServer:
         """Tasks that one call merges at most, as if their records were large; None for all."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
+        self.awaiting: dict[str, None] = {}
+        """Ids of the tasks that had announcements waiting when they were last merged; see `waiting_tasks`."""
         self.messages = KeptMessages()
         self.others: set[bytes] = set()
         """Ids of events that belong to no task."""
@@ -198,6 +200,12 @@ class MemoryServer:
     def go_back(self, state: dict[str, Any]) -> None:
         """Go back to what `state` has returned, like a Redis that lost the rest."""
         vars(self).update(copy.deepcopy(state))
+
+    def waiting_tasks(self) -> list[MemoryTask]:
+        """The tasks with announcements that wait for missing facts. It does not look at all tasks, often many."""
+        found = {one: task for one in self.awaiting if (task := self.tasks[one]).announce_until is not None}
+        self.awaiting = dict.fromkeys(found)
+        return list(found.values())
 
     def group_errors(self, task_id: str, task: MemoryTask, waited_enough: float = float("-inf")) -> None:
         """Put the errors of a task into their groups."""

@@ -186,7 +186,7 @@ class MemoryStore:
             # It is due, but has not waited long enough: other instances must merge first.
             waits = [
                 task.announce_until if task.announce_until > now else now + LOOK_AGAIN
-                for task in server.tasks.values()
+                for task in server.waiting_tasks()
                 if task.announce_until is not None
             ]
             waits += [at for at, _ in server.retries]
@@ -379,8 +379,7 @@ class MemoryStore:
             enough = now
         for task_id, task in self.server.tasks.items():
             self.server.group_errors(task_id, task, waited_enough=enough)
-        tasks = [task for task in self.server.tasks.values() if task.announce_until is not None]
-        return [entry for task in tasks for entry in task.announce(wait, waited_enough=enough)]
+        return [entry for task in self.server.waiting_tasks() for entry in task.announce(wait, waited_enough=enough)]
 
     def _take_over(self, now: float) -> tuple[list[Entry], list[Takeover]]:
         left: list[Entry] = []
