@@ -179,6 +179,7 @@ def test_a_stream_cut_anyhow(places: set[int]) -> None:
     assert others == OTHER_FRAMES
 
 
+@pytest.mark.thorough
 @settings(max_examples=100)
 @given(
     st.lists(

@@ -153,6 +153,7 @@ def test_a_schedule_is_known_from_a_worker_and_its_runs_are_seen(fleet: Fleet) -
     assert lines(one) == []
 
 
+@pytest.mark.thorough
 def test_a_schedule_that_does_not_run_is_told_within_its_grace_and_again_when_it_runs(fleet: Fleet) -> None:
     """Given one schedule whose beat stops, its incident opens once, within grace and some looks, and ends with a
     run.
@@ -184,6 +185,7 @@ def test_a_schedule_that_does_not_run_is_told_within_its_grace_and_again_when_it
     assert fleet.states == {"shop.report often": ScheduleState.ON_TIME}
 
 
+@pytest.mark.thorough
 def test_a_silent_beat_is_one_incident_and_not_one_for_each_schedule(fleet: Fleet) -> None:
     """Given a beat with several schedules that dies, one incident opens in place of all of theirs, and ends."""
     fleet = Fleet(Bed(), tasks=["a.one", "a.two", "a.three"])
@@ -204,6 +206,7 @@ def test_a_silent_beat_is_one_incident_and_not_one_for_each_schedule(fleet: Flee
     assert [line[0] for line in lines(one)] == ["incident-opened", "incident-resolved"]
 
 
+@pytest.mark.thorough
 def test_two_beats_are_found(fleet: Fleet) -> None:
     """Given a second beat, the schedule is told of as doubled, until the second is gone."""
     one = fleet.instance()
@@ -265,6 +268,7 @@ def test_a_leader_that_dies_at_the_due_time_leaves_it_to_the_next(fleet: Fleet) 
     assert coverage.gaps == ()
 
 
+@pytest.mark.thorough
 def test_nothing_is_born_while_the_broker_is_away(fleet: Fleet) -> None:
     """Given a broker that is gone for a while, in which nothing ran, no schedule is said to have missed it."""
     one = fleet.instance()

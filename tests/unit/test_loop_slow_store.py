@@ -115,7 +115,8 @@ def test_the_loop_stands_still_for_one_call_of_a_slow_store(
     assert one.stats.new >= 60
 
 
-@pytest.mark.parametrize("away", [pytest.param(0.1, marks=pytest.mark.thorough), 0.3])
+@pytest.mark.thorough
+@pytest.mark.parametrize("away", [0.1, 0.3])
 def test_the_loop_stands_still_for_two_round_trips_of_a_distant_store(
     away: float, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.support.machine import patient
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 SIGNS = {
     "lint": "ruff check",

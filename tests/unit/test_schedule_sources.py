@@ -166,6 +166,7 @@ JSON = st.recursive(
 NAMES = ("task", "schedule", "args", "kwargs", "options", "enabled")
 
 
+@pytest.mark.thorough
 @settings(max_examples=75)
 @given(
     st.dictionaries(st.sampled_from(["beat_schedule", "CELERY_BEAT_SCHEDULE", "timezone", "enable_utc"]), JSON)

@@ -168,6 +168,7 @@ def test_few_records_are_read_where_many_match() -> None:
     assert of_worker.read <= 1000
 
 
+@pytest.mark.thorough
 def test_no_record_is_read_twice() -> None:
     """Given tasks of many names and of one, each record is read once at most; where the newest tasks are spread over
     the names, few more than two of each are read, and of a single name all that are shown at once.

@@ -10,10 +10,11 @@ import pytest
 
 from ha_monitor.cli.main import main
 
+pytestmark = pytest.mark.thorough
+
 LIBRARIES = {"celery", "kombu", "amqp", "redis", "redis.asyncio", "prometheus_client", "structlog"}
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "needed"),
     [

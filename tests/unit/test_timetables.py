@@ -74,6 +74,7 @@ TIMES = st.one_of(
 )
 
 
+@pytest.mark.thorough
 @settings(max_examples=200)
 @given(CRONTABS, st.sampled_from(ZONES), TIMES)
 def test_a_crontab_is_due_when_celery_says(text: str, zone: str, at: float) -> None:
