@@ -83,7 +83,7 @@ def test_a_task_whose_worker_is_killed_is_orphaned_once(fleet: Fleet, broker_url
 
 
 def test_a_hung_task_is_stuck_once_and_ends_as_any_other(fleet: Fleet, broker_url: str) -> None:
-    """Given a task that takes longer than it may, it is said to be stuck, once, though the leader is killed meanwhile;
+    """Given a task that takes longer than it may, it is said to be stuck, once, though the leader is killed afterwards;
     when it ends after all, it has its end, and is not stuck any more.
     """
     app = make_app(broker_url, send_sent_event=True)
@@ -91,6 +91,8 @@ def test_a_hung_task_is_stuck_once_and_ends_as_any_other(fleet: Fleet, broker_ur
         hung = app.tasks["tests.slow"].delay(45).id
         wait_until(lambda: said(fleet, "task-stuck", hung), 60, "the line task-stuck", 0.2)
         leader = next(one for one in fleet.instances if scrape(LISTEN, one.name).sum("ha_monitor_leader"))
+        # A leader that dies before it has recorded that it wrote a line leaves it to another one, to be written again.
+        wait_until(lambda: not any(one.outbox for one in fleet.entries()), 60, "the record that the line is written")
         leader.kill()
         leader.start()
         fleet.wait_until_consuming()
