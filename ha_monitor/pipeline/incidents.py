@@ -142,14 +142,16 @@ class IncidentsDuty:
     def _view(self, watched: Watched) -> LeaderView:
         merged_ago = watched.merged_ago
         queues = self._telemetry.queues()
-        survey = [
-            SurveyedQueue(one.name, one.length or 0, (one.workers if one.consumers is None else one.consumers) > 0)
-            for one in queues or ()
-        ]
+        survey = None
+        if queues is not None:
+            survey = [
+                SurveyedQueue(one.name, one.length or 0, (one.workers if one.consumers is None else one.consumers) > 0)
+                for one in queues
+            ]
         return LeaderView(
             watched.workers,
             watched.is_whole,
-            None if queues is None else survey,
+            survey,
             watched.stuck,
             watched.orphaned,
             self._store.went_back_at,

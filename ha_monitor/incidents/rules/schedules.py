@@ -59,9 +59,9 @@ def learned_missed(facts: Facts) -> Iterator[Sighting]:
 def _may_be_silent(facts: Facts) -> bool:
     """Whether a beat is silent, or was and may be: not everything was looked at."""
     judged = facts.schedules
-    if judged is None or judged.is_whole:
-        return judged is not None and bool(judged.beats)
-    return bool(judged.beats) or any(kind == "beat-silent" for kind, _ in facts.open_keys)
+    if judged is None:
+        return False
+    return bool(judged.beats) or (not judged.is_whole and any(kind == "beat-silent" for kind, _ in facts.open_keys))
 
 
 def _may_wait(facts: Facts) -> bool:
