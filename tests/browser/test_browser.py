@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import missing
 from tests.support.browser import Browser
 from tests.support.hosts.runs import delete_link, ip
+from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
 SCRIPTS = 60
@@ -46,7 +47,7 @@ def changing_links() -> Iterator[None]:
         pytest.skip("needs root for a link of its own")
     if shutil.which("ip") is None:
         missing(ServiceMissing("ip (Debian: iproute2)"))
-    name, ended = f"news{os.getpid()}", Event()
+    name, changed, ended = f"news{os.getpid()}", Event(), Event()
     ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
     ip("link", "set", f"{name}p", "up")
 
@@ -57,13 +58,17 @@ def changing_links() -> Iterator[None]:
             ended.wait(0.2)
             ip("link", "set", name, "down")
             ip("address", "flush", "dev", name)
+            changed.set()
 
     changing = Thread(target=change)
     changing.start()
+    is_at_work = changed.wait(patient(30))
     yield
+    is_at_work = is_at_work and changing.is_alive()
     ended.set()
     changing.join()
     delete_link(name)
+    assert is_at_work, "the link did not change all the while"
 
 
 def test_a_page_is_loaded_whole_while_links_come_and_go(browser: Browser, changing_links: None) -> None:

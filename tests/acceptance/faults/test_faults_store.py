@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -144,20 +143,19 @@ def test_link_to_the_store_is_cut_without_a_word(
 
 
 def test_store_freezes(tmp_path: Path, broker_url: str, safe_redis: PrivateRedis, fault_table: FaultTable) -> None:
-    """given a load, when Redis hangs past every lease, then no instance takes another for dead that has not been silent
-    for a whole lease since Redis goes on: on a busy machine, one may be
-    """
-    with Fleet(tmp_path, broker_url, safe_redis.url()).start() as fleet:
+    """given a load, when Redis hangs past every lease, then no instance takes the others for dead"""
+    # Long enough that an instance renews its new lease in time on a busy machine, too.
+    settings = {"store": {"lease": 10.0}}
+    with Fleet(tmp_path, broker_url, safe_redis.url(), settings=settings).start() as fleet:
         load = endless_load(broker_url, rate=400)
         wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
         safe_redis.pause()
         wait_until(lambda: all_said(fleet, "store-unavailable"), 30, "that all instances notice")
-        time.sleep(4)
-        resumed = time.time()
+        time.sleep(12)
         safe_redis.resume()
         wait_until(lambda: all_said(fleet, "store-connected", 2), 30, "the instances' return")
         published = load.stop()
-        account = fault_table.add("Redis: SIGSTOP for 4 s", fleet.close_account(published))
-        takeovers = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in fleet.said("outbox-taken-over")]
+        account = fault_table.add("Redis: SIGSTOP for 12 s", fleet.close_account(published))
+        takeovers = fleet.said("outbox-taken-over")
     assert_guarantee(account)
-    assert [at for at in takeovers if at < resumed + fleet.config.store.lease] == []
+    assert takeovers == []
