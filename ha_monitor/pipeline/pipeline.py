@@ -82,8 +82,7 @@ class Pipeline:
         self._rejections = rejections = Rejections(identity, logger, clock)
         self._supervisor, self._program = supervisor, program
         self._health = telemetry.health
-        self._logger, self._clock = logger, clock
-        self.stats = stats
+        self._logger, self._clock, self.stats = logger, clock, stats
         self._stopping = self._reload_asked = False
         self._turn = Turn(clock)
         self._steps = Steps(self._turn, self._perform_duties, self._check_peers, self._consume)
@@ -388,6 +387,7 @@ class Pipeline:
                     if self._rejections.samples:
                         self.renew_lease()  # the last tick, so that the samples reach the store
                 self._merging.receive_all()
+                self._broker.close()  # while the lease holds, nobody takes what this requeues for merged
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))

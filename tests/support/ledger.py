@@ -144,12 +144,17 @@ class Account(NamedTuple):
     """Starts of an instance whose last line is not complete."""
     bad: list[str]
     """Lines that are no JSON, or not as the schema says."""
-    examples: dict[str, list[str]]
-    """A few events of each kind of trouble."""
     said: Counter[str]
     """How often the monitor warned of what."""
     away: float
     """The longest time, in seconds, for which an instance says that it had no broker, or no store."""
+    examples: dict[str, list[str]]
+    """A few events of each kind of trouble, with who wrote their lines, and which of them are marked."""
+
+    def __repr__(self) -> str:
+        """What is not as it should be first, and how it came about: of a failed test, the beginning is read."""
+        counts = {name: value for name, value in self._asdict().items() if isinstance(value, int) and value}
+        return f"{counts}, said {dict(self.said)}, away {self.away}, bad {self.bad[:3]}, examples {self.examples}"
 
     @property
     def froze(self) -> bool:
@@ -213,8 +218,18 @@ def balance(published: Published, lines: list[Line], *, torn: int = 0, bad: list
         bad=[*(bad or []), *violations(lines)],
         said=Counter(line["event"] for line in lines if line["level"] != "info" and line["event"] in OWN),
         away=max((line.get("away_for", 0.0) for line in lines), default=0.0),
-        examples={kind: [" ".join(map(str, key)) for key in list(keys)[:5]] for kind, keys in troubles.items() if keys},
+        examples={kind: _examples(list(keys)[:3], announced) for kind, keys in troubles.items() if keys},
     )
+
+
+def _examples(keys: Collection[Key], announced: Iterable[Line]) -> list[str]:
+    """Events, each with who wrote a line of it, in that order."""
+    writers: dict[Key, list[str]] = {key: [] for key in keys}
+    for line in announced:
+        if (by := writers.get(key_of_line(line))) is not None:
+            mark = " (recovered)" if line.get("recovered") else ""
+            by.append(f"{line['instance']}[{line['pid']}] at {line['timestamp']}{mark}")
+    return [f"{' '.join(map(str, key))} by {', '.join(by) or 'nobody'}" for key, by in writers.items()]
 
 
 def balance_after(earlier: Published, published: Published, lines: Iterable[Line]) -> Account:

@@ -82,6 +82,21 @@ def test_each_trouble_is_counted(lines: list[dict[str, Any]], trouble: str) -> N
         assert_guarantee(found)
 
 
+def test_a_failure_says_first_what_is_wrong_and_who_did_it() -> None:
+    """Given a line that is repeated, the first words of the failure are the counts, and then comes what the instances
+    said of it; the events are named with those who wrote their lines."""
+    again = {**line(SECOND, "b"), "instance": "2", "pid": 7, "recovered": True}
+    lines = [line(FIRST, "a"), line(SECOND, "b"), again]
+
+    with pytest.raises(AssertionError) as failed:
+        assert_guarantee(account([FIRST, SECOND], lines))
+
+    text = str(failed.value)
+    assert text.startswith("{'published': 2, 'announced': 2, 'doubled': 1}, said {}, away 0.0, bad [], examples ")
+    at = line(SECOND, "b")["timestamp"]
+    assert f"by 1[1] at {at}, 2[7] at {at} (recovered)" in text
+
+
 def test_two_events_that_fall_on_one_id_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given an id that leaves the attempt out, by which the monitor takes the second attempt's end for the first one's
     and announces it once, the second one is lost: the ids themselves would say that all is there.

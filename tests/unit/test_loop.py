@@ -606,22 +606,42 @@ def test_a_stop_finishes_what_is_at_hand(bed: Bed) -> None:
     assert not one.telemetry.health.ready().good
 
 
-@pytest.mark.parametrize("moment", ["before apply", "after apply", "before leave", "after leave"])
+@pytest.mark.parametrize("moment", ["before apply", "after apply", "before unregister", "after unregister"])
 def test_a_stop_while_the_store_goes_away_loses_nothing(amqp: Bed, moment: str) -> None:
-    """Given a store that goes away while the instance stops, it ends, and another one announces what it did not."""
+    """Given a store that goes away while the instance stops, it ends, and another one announces what it did not; and,
+    marked, what the store was not told of any more."""
     one, two = Instance(amqp), Instance(amqp, "2")
+    one.cycle(2)
     publish_all(amqp)
-    one.cycle()
-    if moment.endswith("apply"):
-        one.pipeline._collector.collect(0.0)
+    one.pipeline._collector.collect(0.0)
     amqp.store_trouble.at(moment, StoreUnavailable("away"))
-    amqp.store_trouble.at("before apply", *([StoreUnavailable("away")] if moment.endswith("apply") else []))
+
     one.pipeline._shutdown(finish=True)
+    assert amqp.store_trouble.failed[moment] == 1
     assert not one.record.store.connected
     two.live(3 * LEASE)
 
-    assert sorted(one.announced + two.announced) == sorted(ALL)
+    again = [one_line for one_line in two.announced if one_line in one.announced]
+    assert again == (ALL if moment == "before unregister" else [])
+    assert sorted(one.announced + two.announced) == sorted(ALL + again)
+    assert not again or all(line["recovered"] for line in two.output.lines if "event_time" in line)
     assert amqp.is_settled
+
+
+@pytest.mark.parametrize("finish", [True, False])
+def test_a_stop_requeues_what_is_left_before_it_gives_up_the_lease(amqp: Bed, finish: bool) -> None:
+    """Given an instance that stops, orderly or by an error with a batch in flight, it consumes nothing and has nothing
+    of the broker's when its lease ends: until then, the others wait for it, and take no event of that for lost."""
+    one = Instance(amqp, config=msgspec.structs.replace(OWN_CONFIG, batch=BatchSettings(events=9, time=0.0)))
+    publish_all(amqp)
+    one.cycle()
+    assert amqp.broker.in_flight == 9
+    left: list[tuple[int, int]] = []
+    amqp.store_trouble.when("before unregister", lambda: left.append((amqp.broker.in_flight, amqp.broker.consumers)))
+
+    one.pipeline._shutdown(finish=finish)
+
+    assert left == [(0, 0)]
 
 
 def test_a_stop_by_an_unexpected_error_waits_for_the_batch_in_flight(amqp: Bed) -> None:

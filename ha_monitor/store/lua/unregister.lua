@@ -9,8 +9,8 @@
 return holding_lease(function()
   begin()
   trim()
-  -- What the caller received and has not merged is requeued as soon as it closes its connection. Messages of other
-  -- instances whose link broke may be requeued later.
+  -- What the caller received and has not merged is requeued: it has closed its connection. Messages of other instances
+  -- whose link broke may be requeued later.
   local before = redis.pcall('GET', keys.requeued)
   local later = type(before) == 'string' and tonumber(before) or 0
   if later < now + 1000 or later > now + options.requeue_delay then
