@@ -3,7 +3,7 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a half of a core: eight keep two cores busy, and none is left alone at the end. What
+A session takes between a tenth and a half of a core: six keep two cores busy, and none is left alone at the end. What
 they leave is for the simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes,
 behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
 all passed.
@@ -61,8 +61,8 @@ PARTS = 2
 """Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
-AT_ONCE = 4
-"""Jobs for each core."""
+AT_ONCE = 3
+"""Jobs for each core: with more, each waits longer for a core, and no core has less to wait for."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LOWEST = 19
