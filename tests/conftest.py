@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import itertools
 import os
@@ -12,6 +13,7 @@ from typing import NoReturn, TypeVar
 
 import hypothesis
 import pytest
+import redis.utils
 
 from tests.support.celery52 import celery52_python
 from tests.support.certificates import Certificate, make_certificate
@@ -31,6 +33,8 @@ def pytest_configure() -> None:
         "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("tests")
+    # At each connection redis-py looks its version up in the metadata of its package, which takes longer than the rest.
+    redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 
 def pytest_collection_finish() -> None:
