@@ -464,10 +464,22 @@ def test_an_orderly_end_does_not_end_the_wait_for_a_link_that_broke(store_url: s
     now = inside.redis.time()[0]
     assert now + 90 < until / 1000 <= now + 101
 
-    inside.redis.set(inside.keys.requeued, 1)
-    two.store.unregister()
 
-    assert now < int(inside.redis.get(inside.keys.requeued)) / 1000 <= now + 60
+@pytest.mark.parametrize(("requeue_delay", "waited"), [(100.0, 5.0), (3.0, 3.0), (0.0, 1.0)])
+def test_what_an_instance_leaves_is_waited_for(
+    store_url: str, inside: Inside, requeue_delay: float, waited: float
+) -> None:
+    """Given an orderly end, what the broker requeues by that is waited for: for as long as RabbitMQ with a busy disk
+    may take, but no longer than a dead instance's messages."""
+    one = Instance(store_url, requeue_delay=requeue_delay).start()
+    inside.redis.set(inside.keys.requeued, 1)
+
+    began = inside.redis.time()
+    one.store.unregister()
+    ended = inside.redis.time()
+
+    first, last = (seconds * 1000 + microseconds // 1000 for seconds, microseconds in (began, ended))
+    assert first <= int(inside.redis.get(inside.keys.requeued)) - waited * 1000 <= last
 
 
 # --- record_outcome ------------------------------------------------------------------------

@@ -6,6 +6,9 @@
 --
 -- Returns how many entries are left to others.
 
+-- RabbitMQ writes to its disk that a consumer is gone before others get its messages, and a busy disk takes seconds.
+local REQUEUED_WITHIN = 5000 -- ms
+
 return holding_lease(function()
   begin()
   trim()
@@ -13,8 +16,9 @@ return holding_lease(function()
   -- whose link broke may be requeued later.
   local before = redis.pcall('GET', keys.requeued)
   local later = type(before) == 'string' and tonumber(before) or 0
-  if later < now + 1000 or later > now + options.requeue_delay then
-    redis.call('SET', keys.requeued, now + 1000, 'EX', 3600)
+  local soon = now + math.max(1000, math.min(REQUEUED_WITHIN, options.requeue_delay))
+  if later < soon or later > now + options.requeue_delay then
+    redis.call('SET', keys.requeued, soon, 'EX', 3600)
   end
   local left = redis.call('LLEN', keys.outbox)
   if left > 0 then

@@ -26,6 +26,8 @@ from ha_monitor.store.worker_runs import LostRun
 
 MERGE_GRACE = 1.0
 """Seconds; as in merged.lua."""
+REQUEUED_WITHIN = 5.0
+"""Seconds; as in unregister.lua."""
 MIN_STEP = 1.0
 """Seconds by which the clock must be put back for its deadlines to be checked."""
 

@@ -17,7 +17,7 @@ from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.events.decode import Batch
 from ha_monitor.store.memory.counts import MemoryCounts
 from ha_monitor.store.memory.merge import Sent, merge_batch
-from ha_monitor.store.memory.server import MERGE_GRACE, MemoryInstance, MemoryServer
+from ha_monitor.store.memory.server import MERGE_GRACE, REQUEUED_WITHIN, MemoryInstance, MemoryServer
 from ha_monitor.store.outbox import Entry, OutboxItem, read_entry
 from ha_monitor.store.own_state import WHY_LOST, Lease, OutboxProgress, RecentWork, RollbackMemory
 from ha_monitor.store.results import Applied, Peer, Recovered, Rollback, StoreInfo, Takeover, Ticked
@@ -217,8 +217,9 @@ class MemoryStore:
 
     def unregister(self) -> int:
         def left(own: MemoryInstance) -> int:
-            server, soon = self.server, self.server.clock.time() + MERGE_GRACE
-            if not soon <= server.requeued_at <= soon - MERGE_GRACE + server.requeue_delay:
+            server, now = self.server, self.server.clock.time()
+            soon = now + max(MERGE_GRACE, min(REQUEUED_WITHIN, server.requeue_delay))
+            if not soon <= server.requeued_at <= now + server.requeue_delay:
                 server.requeued_at = soon
             own.lease_until = 0.0
             if not own.outbox:
