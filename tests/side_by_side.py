@@ -3,10 +3,10 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a half of a core: six keep two cores busy, and none is left alone at the end. What
-they leave is for the simulation, from the beginning: it waits for nothing. Each line of theirs is printed as it comes,
-behind the session's name, and what failed once more at the end, since a log is read from there. The exit status is 0 if
-all passed.
+A session takes between a tenth and a whole of a core: at first eight keep two cores busy, later four do, and none is
+left alone at the end. What they leave is for the simulation, from the beginning: it waits for nothing. Each line of
+theirs is printed as it comes, behind the session's name, and what failed once more at the end, since a log is read from
+there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +60,15 @@ SEEDS = 10_000
 PARTS = 2
 """Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
-"""The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores."""
-AT_ONCE = 3
-"""Jobs for each core: with more, each waits longer for a core, and no core has less to wait for."""
+"""The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores, and they
+begin whatever the machine does."""
+AT_ONCE = 4
+"""Jobs for each core at most."""
+AT_LEAST = 2
+"""Jobs for each core, however busy they are. More begin only while fewer processes than `BUSY` want a core: where they
+are busy, no test is through earlier for it, and each has to stand that it waits for a core."""
+BUSY = 4.0
+"""The load of each core."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LOWEST = 19
@@ -176,9 +182,23 @@ def files_of(session: str) -> list[Path]:
 class Runner:
     """Runs jobs, the next one that can begin when one has ended."""
 
-    def __init__(self, jobs: Sequence[Job], at_once: int, *, beside: Sequence[Worlds] = ()) -> None:
-        """:param beside: they begin with the first ones, and are not counted."""
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        at_once: int,
+        *,
+        at_least: int = 1,
+        is_busy: Callable[[], bool] = lambda: False,
+        beside: Sequence[Worlds] = (),
+    ) -> None:
+        """
+        :param at_least: so many run, if there are so many, also while the machine is busy.
+        :param beside: they begin with the first ones, and are not counted.
+        """
         self._waiting = list(jobs)
+        self._running = 0
+        self._at_least = at_least
+        self._is_busy = is_busy
         self._beside = list(beside)
         self._changed = threading.Condition()
         self._sessions = [threading.Thread(target=self._run) for _ in range(at_once)]
@@ -211,18 +231,26 @@ class Runner:
                 job.failures.append(f"not run, since {job.after.name} failed")
             with self._changed:
                 job.ended = True
+                self._running -= 1
                 self._changed.notify_all()
 
     def _next(self) -> Job | None:
         with self._changed:
             while self._waiting:
+                may_begin = self._running < self._at_least or not self._is_busy()
                 for job in self._waiting:
-                    if job.after is None or job.after.ended:
+                    if (may_begin or job.name in FIRST) and (job.after is None or job.after.ended):
                         self._waiting.remove(job)
+                        self._running += 1
                         return job
-                # Ctrl-C clears the list and wakes nobody.
+                # Ctrl-C clears the list and wakes nobody, nor does a load that has ended.
                 self._changed.wait(1)
         return None
+
+
+def is_busy() -> bool:
+    """Whether more processes than is good for the tests wanted a core, or a disk, in the last minute."""
+    return os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1)
 
 
 def main(options: list[str]) -> int:
@@ -239,7 +267,15 @@ def main(options: list[str]) -> int:
         Session(name, files_of(name), [*OPTIONS.get(name, ()), *options], prepare if name in PREPARED else None)
         for name in SESSIONS
     ]
-    Runner([prepare, types, *sessions, lint], at_once=AT_ONCE * (os.cpu_count() or 1), beside=worlds).run()
+    cores = os.cpu_count() or 1
+    runner = Runner(
+        [prepare, types, *sessions, lint],
+        at_once=AT_ONCE * cores,
+        at_least=AT_LEAST * cores,
+        is_busy=is_busy,
+        beside=worlds,
+    )
+    runner.run()
     jobs = [prepare, types, *sessions, lint, *worlds]
     for job in jobs:
         result = "passed" if job.status == 0 else f"failed (status {job.status})"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import LOWEST, SEEDS, SESSIONS, Job, Runner, Session, Worlds, all_worlds, files_of
+from tests.side_by_side import FIRST, LOWEST, SEEDS, SESSIONS, Job, Runner, Session, Worlds, all_worlds, files_of
 from tests.support.machine import patient
 from tests.support.process import wait_until
 
@@ -158,6 +158,35 @@ def test_no_more_run_at_once_than_the_machine_carries() -> None:
     assert sorted(begun[:2]) == ["a", "b"]
     assert begun[2:] == ["c", "d", "e"]
     assert max(most) == 2
+
+
+def test_fewer_run_at_once_while_the_machine_is_busy() -> None:
+    """Given places for all and a busy machine, two run at once, and beside them the one that takes longest, which waits
+    for nothing; the next one begins when fewer than two are left."""
+    longest = FIRST[1]
+    begun: dict[str, int] = {}
+    ended: list[str] = []
+    may_end = {name: threading.Event() for name in ("a", "b", "c", longest)}
+
+    class Held(Job):
+        def run(self) -> None:
+            begun[self.name] = len(ended)
+            assert may_end[self.name].wait(patient(10))
+            ended.append(self.name)
+
+    runner = Runner([Held(name, []) for name in may_end], at_once=4, at_least=2, is_busy=lambda: True)
+    thread = threading.Thread(target=runner.run)
+    thread.start()
+    wait_until(lambda: len(begun) == 3, what="the beginning of three")
+    may_end["a"].set()
+    wait_until(lambda: ended == ["a"], what="the end of one")
+    may_end["b"].set()
+    wait_until(lambda: len(begun) == 4, what="the beginning of the last one")
+    for name in ("c", longest):
+        may_end[name].set()
+    thread.join(patient(10))
+
+    assert begun == {"a": 0, "b": 0, longest: 0, "c": 2}
 
 
 @pytest.mark.parametrize("status", [0, 2])
