@@ -14,6 +14,11 @@ from ha_monitor.events.types import RESULT_TYPES
 
 REVOKED = "shop.send_offer"
 """The task that is revoked before it is sent."""
+POLL_EVERY = 0.1
+"""Seconds between two looks at the results."""
+LONGEST_POLL = 2.0
+"""As how many seconds of waiting a look counts at most. While the whole machine stands still, such as a virtual one
+that is moved, the worker does nothing either."""
 
 
 class Producer(threading.Thread):
@@ -59,14 +64,15 @@ class Producer(threading.Thread):
         :param timeout: seconds to wait for the next result, enough for a slow machine.
         :param may_continue: called while waiting; False ends the wait.
         """
-        deadline = time.monotonic() + timeout
         known: dict[str, str] = {}
-        while len(known) < len(self.sent) and time.monotonic() < deadline and may_continue():
+        left = timeout
+        while len(known) < len(self.sent) and left > 0 and may_continue():
+            began, before = time.monotonic(), len(known)
             for task_id in self.sent:
                 if task_id not in known and (state := self._backend.get_state(task_id)) in RESULT_TYPES:
                     known[task_id] = RESULT_TYPES[state]
-                    deadline = time.monotonic() + timeout
-            time.sleep(0.1)
+            time.sleep(POLL_EVERY)
+            left = timeout if len(known) > before else left - min(time.monotonic() - began, LONGEST_POLL)
         return known
 
     def _revoke(self) -> None:

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,11 +15,13 @@ import pytest
 from ha_monitor.cli import demo as cli_demo
 from ha_monitor.config.load import load
 from ha_monitor.config.schema import Config
+from ha_monitor.demo import producer as demo_producer
 from ha_monitor.demo.demo import Demo, Plan
 from ha_monitor.demo.environment import clean, monitor_environment
 from ha_monitor.demo.merge_observer import MergeObserver
 from ha_monitor.demo.pages import LOG, ensure_pages
 from ha_monitor.demo.process import Child
+from ha_monitor.demo.producer import Producer
 from ha_monitor.demo.redis_server import start_redis
 from ha_monitor.demo.show import Screen, about
 from ha_monitor.demo.summary import Run, Summary, are_even, summarise
@@ -302,3 +305,44 @@ def test_pages_that_end_while_they_are_kept_end_the_demo(tmp_path: Path, code: s
 
     with pytest.raises(ServiceMissing, match=f"^the pages ended: {said}$"):
         ensure_pages(child, tmp_path)
+
+
+class Results:
+    """A result backend that knows each task from one look at it on; each look takes a time."""
+
+    def __init__(self, clock: list[float], takes: dict[int, float], **known_from: int) -> None:
+        self.clock, self.takes, self.known_from = clock, takes, known_from
+        self.looks = 0
+
+    def get_state(self, task_id: str) -> str:
+        self.clock[0] += self.takes.get(self.looks, 0.0)
+        return "SUCCESS" if self.looks >= self.known_from[task_id] else "PENDING"
+
+    def next(self) -> bool:
+        self.looks += 1
+        return True
+
+
+@pytest.mark.parametrize(
+    ("takes", "known_from", "found"),
+    [
+        pytest.param({3: 1000.0}, 5, True, id="the machine stands still"),
+        pytest.param(dict.fromkeys(range(100), 1.0), 59, True, id="late"),
+        pytest.param(dict.fromkeys(range(100), 1.0), 70, False, id="never"),
+    ],
+)
+def test_results_are_waited_for_as_long_as_there_is_time_to_make_them(
+    monkeypatch: pytest.MonkeyPatch, takes: dict[int, float], known_from: int, found: bool
+) -> None:
+    """Given a task without a result, it is waited for a minute in which the machine works, not one in which it stands
+    still."""
+    clock = [0.0]
+    results = Results(clock, takes, late=known_from)
+    time = SimpleNamespace(monotonic=lambda: clock[0], sleep=lambda _seconds: None)
+    monkeypatch.setattr(demo_producer, "time", time)
+    producer = Producer(Any, results, worker="worker", count=0, rate=1.0)
+    producer.sent = ["late"]
+
+    outcomes = producer.outcomes(60.0, results.next)
+
+    assert outcomes == ({"late": "task-succeeded"} if found else {})
