@@ -140,10 +140,15 @@ class Bed:
         self.duties[name].run()
 
     def settled(self, name: str = "1") -> None:
-        """Until no delivery is under way."""
+        """Until no delivery is under way, nor one that is begun by then: the time that passes next may be more than a
+        lease, without which a thread that had no core until then would send nothing."""
+        self._wait(name)
+        self.go(name)
+        self._wait(name)
+
+    def _wait(self, name: str) -> None:
         under_way = [one._call for one in self.duties[name]._senders.values() if one._call is not None]
         assert not wait(under_way, patient(30)).not_done
-        self.go(name)
 
     def reasons(self, name: str = "1") -> list[str]:
         return [str(fields["reason"]) for event, fields in self.logs[name].told if event == "notification-failed"]
