@@ -3,10 +3,10 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a whole of a core: at first eight keep two cores busy, later four do, and none is
-left alone at the end. What they leave is for the simulation, from the beginning: it waits for nothing. Each line of
-theirs is printed as it comes, behind the session's name, and what failed once more at the end, since a log is read from
-there. The exit status is 0 if all passed.
+A session takes between a tenth and a whole of a core: four to six keep two cores busy, and none is left alone at the
+end. What they leave is for the simulation, from the beginning: it waits for nothing. Each line of theirs is printed as
+it comes, behind the session's name, and what failed once more at the end, since a log is read from there. The exit
+status is 0 if all passed.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ PARTS = 2
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores, and they
 begin whatever the machine does."""
-AT_ONCE = 4
+AT_ONCE = 3
 """Jobs for each core at most."""
 AT_LEAST = 2
 """Jobs for each core, however busy they are. More begin only while fewer processes than `BUSY` want a core: where they
 are busy, no test is through earlier for it, and each has to stand that it waits for a core."""
-BUSY = 4.0
+BUSY = 3.0
 """The load of each core."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
