@@ -3,10 +3,10 @@
     python -m tests.side_by_side [option of pytest …]
 
 What some of them stand on, such as packages and hosts, is made meanwhile: they begin when it is there.
-A session takes between a tenth and a whole of a core: four to six keep two cores busy, and none is left alone at the
-end. What they leave is for the simulation, from the beginning: it waits for nothing. Each line of theirs is printed as
-it comes, behind the session's name, and what failed once more at the end, since a log is read from there. The exit
-status is 0 if all passed.
+A session takes between a tenth and a whole of a core: four to six keep two cores busy, or eight where others want them
+as well, and none is left alone at the end. What they leave is for the simulation, from the beginning: it waits for
+nothing. Each line of theirs is printed as it comes, behind the session's name, and what failed once more at the end,
+since a log is read from there. The exit status is 0 if all passed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import compileall
 import contextlib
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -69,6 +70,8 @@ AT_LEAST = 2
 are busy, no test is through earlier for it, and each has to stand that it waits for a core."""
 BUSY = 3.0
 """The load of each core."""
+BESIDE_OTHERS = 4
+"""Jobs for each core where others have work for all cores: with fewer, the cores would be theirs."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LOWEST = 19
@@ -253,9 +256,20 @@ def is_busy() -> bool:
     return os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1)
 
 
+def are_others_busy(loads: Path = Path("/proc/loadavg")) -> bool:
+    """Whether others have work for all cores, before a job has begun. Takes a second."""
+    found = []
+    for _ in range(20):
+        running = int(loads.read_text().split()[3].partition("/")[0])
+        found.append(running - 1)  # without this process
+        time.sleep(0.05)
+    return statistics.median(found) >= (os.cpu_count() or 1)
+
+
 def main(options: list[str]) -> int:
     # Each of the processes would compile the same modules anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    others = are_others_busy()
     compileall.compile_dir(ROOT / "ha_monitor", quiet=1)
     kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
     make = ["make", "--no-print-directory"]
@@ -268,10 +282,11 @@ def main(options: list[str]) -> int:
         for name in SESSIONS
     ]
     cores = os.cpu_count() or 1
+    most, least = (BESIDE_OTHERS, BESIDE_OTHERS) if others else (AT_ONCE, AT_LEAST)
     runner = Runner(
         [prepare, types, *sessions, lint],
-        at_once=AT_ONCE * cores,
-        at_least=AT_LEAST * cores,
+        at_once=most * cores,
+        at_least=least * cores,
         is_busy=is_busy,
         beside=worlds,
     )

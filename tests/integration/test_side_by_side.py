@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.side_by_side import FIRST, LOWEST, SEEDS, SESSIONS, Job, Runner, Session, Worlds, all_worlds, files_of
+from tests.side_by_side import (
+    FIRST,
+    LOWEST,
+    SEEDS,
+    SESSIONS,
+    Job,
+    Runner,
+    Session,
+    Worlds,
+    all_worlds,
+    are_others_busy,
+    files_of,
+)
 from tests.support.machine import patient
 from tests.support.process import wait_until
 
@@ -187,6 +199,16 @@ def test_fewer_run_at_once_while_the_machine_is_busy() -> None:
     thread.join(patient(10))
 
     assert begun == {"a": 0, "b": 0, longest: 0, "c": 2}
+
+
+@pytest.mark.parametrize(("running", "busy"), [(1, False), (1 + (os.cpu_count() or 1), True)])
+def test_others_who_want_all_cores_are_noticed(tmp_path: Path, running: int, busy: bool) -> None:
+    """Given what the kernel says of the processes that want a core, of which this one is one, others are busy once they
+    have work for all cores."""
+    loads = tmp_path / "loadavg"
+    loads.write_text(f"0.52 0.58 0.59 {running}/345 12345\n")
+
+    assert are_others_busy(loads) is busy
 
 
 @pytest.mark.parametrize("status", [0, 2])
