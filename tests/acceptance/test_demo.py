@@ -203,7 +203,8 @@ def at_work(temporary: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen
             if "task-succeeded" in line:
                 break
         else:
-            pytest.fail(f"no task was announced: {seen}")
+            assert process.stderr is not None
+            pytest.fail(f"no task was announced: {process.stderr.read()} {seen}")
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 6, "Redis, a worker, three monitors, and the pages"
         yield process, children
