@@ -15,7 +15,6 @@ import compileall
 import contextlib
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import threading
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hosts.image import cache_folder
-from tests.support.machine import machine_load
+from tests.support.machine import are_others_busy, is_loaded, machine_load
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
@@ -62,16 +61,16 @@ PARTS = 2
 """Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores, and they
-begin whatever the machine does."""
+begin even while the machine is busy."""
 AT_ONCE = 3
 """Jobs for each core at most."""
 AT_LEAST = 2
-"""Jobs for each core, however busy they are. More begin only while fewer processes than `BUSY` want a core: where they
-are busy, no test is through earlier for it, and each has to stand that it waits for a core."""
+"""Jobs for each core that run even on a busy machine. On one, more jobs end no earlier, and their tests wait longer for
+a core."""
 BUSY = 3.0
-"""The load of each core."""
+"""The load of each core from which on a machine is busy."""
 BESIDE_OTHERS = 4
-"""Jobs for each core where others have work for all cores: with fewer, the cores would be theirs."""
+"""Jobs for each core if other programs have work for all cores, which would leave fewer jobs too little."""
 LOWER = 2
 """By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
 LOWEST = 19
@@ -195,7 +194,7 @@ class Runner:
         beside: Sequence[Worlds] = (),
     ) -> None:
         """
-        :param at_least: so many run, if there are so many, also while the machine is busy.
+        :param at_least: number of jobs that run even while the machine is busy.
         :param beside: they begin with the first ones, and are not counted.
         """
         self._waiting = list(jobs)
@@ -246,30 +245,15 @@ class Runner:
                         self._waiting.remove(job)
                         self._running += 1
                         return job
-                # Ctrl-C clears the list and wakes nobody, nor does a load that has ended.
+                # Neither Ctrl-C, which clears the list, nor a load that ends wakes a thread.
                 self._changed.wait(1)
         return None
-
-
-def is_busy() -> bool:
-    """Whether more processes than is good for the tests wanted a core, or a disk, in the last minute."""
-    return os.getloadavg()[0] >= BUSY * (os.cpu_count() or 1)
-
-
-def are_others_busy(loads: Path = Path("/proc/loadavg")) -> bool:
-    """Whether others have work for all cores, before a job has begun. Takes a second."""
-    found = []
-    for _ in range(20):
-        running = int(loads.read_text().split()[3].partition("/")[0])
-        found.append(running - 1)  # without this process
-        time.sleep(0.05)
-    return statistics.median(found) >= (os.cpu_count() or 1)
 
 
 def main(options: list[str]) -> int:
     # Each of the processes would compile the same modules anew.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    others = are_others_busy()
+    others_are_busy = are_others_busy()
     compileall.compile_dir(ROOT / "ha_monitor", quiet=1)
     kept = f"KEPT_ROOTS={cache_folder() / 'roots'}"
     make = ["make", "--no-print-directory"]
@@ -282,12 +266,12 @@ def main(options: list[str]) -> int:
         for name in SESSIONS
     ]
     cores = os.cpu_count() or 1
-    most, least = (BESIDE_OTHERS, BESIDE_OTHERS) if others else (AT_ONCE, AT_LEAST)
+    most, least = (BESIDE_OTHERS, BESIDE_OTHERS) if others_are_busy else (AT_ONCE, AT_LEAST)
     runner = Runner(
         [prepare, types, *sessions, lint],
         at_once=most * cores,
         at_least=least * cores,
-        is_busy=is_busy,
+        is_busy=lambda: is_loaded(BUSY),
         beside=worlds,
     )
     runner.run()

@@ -17,8 +17,8 @@ REVOKED = "shop.send_offer"
 POLL_EVERY = 0.1
 """Seconds between two looks at the results."""
 LONGEST_POLL = 2.0
-"""As how many seconds of waiting a look counts at most. While the whole machine stands still, such as a virtual one
-that is moved, the worker does nothing either."""
+"""Maximum seconds of the timeout that one look uses up: while the whole machine is paused, as a virtual machine may be,
+the worker makes no results."""
 
 
 class Producer(threading.Thread):

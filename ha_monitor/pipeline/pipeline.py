@@ -387,7 +387,7 @@ class Pipeline:
                     if self._rejections.samples:
                         self.renew_lease()  # the last tick, so that the samples reach the store
                 self._merging.receive_all()
-                self._broker.close()  # while the lease holds, nobody takes what this requeues for merged
+                self._broker.close()  # before the lease ends, so that the others wait for what is requeued
                 left = self._store.unregister()
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             self._logger.warning("shutdown-incomplete", reason=str(error))

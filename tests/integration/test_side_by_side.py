@@ -20,10 +20,9 @@ from tests.side_by_side import (
     Session,
     Worlds,
     all_worlds,
-    are_others_busy,
     files_of,
 )
-from tests.support.machine import patient
+from tests.support.machine import are_others_busy, patient
 from tests.support.process import wait_until
 
 ROOT = Path(__file__).parents[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -28,6 +29,21 @@ def machine_load() -> str:
     except (OSError, IndexError):
         return text  # a kernel without pressure stall information
     return f"{text}, waiting for a core {pressure} % of the last 10 s"
+
+
+def is_loaded(load: float) -> bool:
+    """Whether each core had at least this load in the last minute, on average."""
+    return os.getloadavg()[0] >= load * (os.cpu_count() or 1)
+
+
+def are_others_busy(loads: Path = Path("/proc/loadavg")) -> bool:
+    """Whether other processes have work for all cores now. Takes a second, in which this process starts nothing."""
+    others = []
+    for _ in range(20):
+        running = int(loads.read_text().split()[3].partition("/")[0])
+        others.append(running - 1)  # this process is one of them
+        time.sleep(0.05)
+    return statistics.median(others) >= (os.cpu_count() or 1)
 
 
 class Timed:

@@ -621,7 +621,7 @@ def test_a_stop_while_the_store_goes_away_loses_nothing(amqp: Bed, moment: str) 
     assert not one.record.store.connected
     two.live(3 * LEASE)
 
-    again = [one_line for one_line in two.announced if one_line in one.announced]
+    again = [repeated for repeated in two.announced if repeated in one.announced]
     assert again == (ALL if moment == "before unregister" else [])
     assert sorted(one.announced + two.announced) == sorted(ALL + again)
     assert not again or all(line["recovered"] for line in two.output.lines if "event_time" in line)

@@ -6,14 +6,14 @@
 --
 -- Returns how many entries are left to others.
 
--- RabbitMQ writes to its disk that a consumer is gone before others get its messages, and a busy disk takes seconds.
+-- RabbitMQ writes to its disk before it delivers the messages of a closed connection to others: that may take seconds.
 local REQUEUED_WITHIN = 5000 -- ms
 
 return holding_lease(function()
   begin()
   trim()
-  -- What the caller received and has not merged is requeued: it has closed its connection. Messages of other instances
-  -- whose link broke may be requeued later.
+  -- The caller has closed its connection, so what it did not merge is requeued. Messages of other instances whose link
+  -- broke may be requeued later.
   local before = redis.pcall('GET', keys.requeued)
   local later = type(before) == 'string' and tonumber(before) or 0
   local soon = now + math.max(1000, math.min(REQUEUED_WITHIN, options.requeue_delay))
