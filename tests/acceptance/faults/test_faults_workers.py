@@ -59,8 +59,11 @@ def tap(url: str) -> Iterator[Tap]:
 
 
 def run_tasks(broker_url: str, result_url: str, count: int) -> set[str]:
-    """Send tasks that succeed, fail and retry; returns their ids."""
+    """Send tasks that succeed, fail and retry; returns their ids. RabbitMQ confirms each message: otherwise it may lose
+    the last events of the connection, which is closed then (docs/monitoring.md, Lost goodbyes).
+    """
     app = make_app(broker_url, result_url, send_sent_event=True)
+    app.conf.broker_transport_options = {"confirm_publish": True}
     with app.connection_for_write() as connection:
         sent = [
             app.tasks["tests.add"].apply_async((n, n), connection=connection)
