@@ -5,6 +5,7 @@ The loop replaces whole attributes and never waits; a scrape reads them and does
 
 from __future__ import annotations
 
+import functools
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -208,6 +209,12 @@ class _Part(Collector):
         return self._make()
 
 
+@functools.cache
+def _versions() -> tuple[str, str, str]:
+    # Celery's is read from a file, which takes as long as all other metrics of the instance.
+    return __version__, platform.python_version(), metadata.version("celery")
+
+
 class _Families:
     """Generates the families at each scrape, in independent parts."""
 
@@ -215,8 +222,7 @@ class _Families:
         self._telemetry = telemetry
         self._stats = stats
         self._settings = config.metrics
-        # Celery's version is read from a file, which takes as long as all other metrics of the instance.
-        self._versions = [__version__, platform.python_version(), metadata.version("celery")]
+        self._versions = _versions()
 
     def collectors(self) -> Iterator[Collector]:
         """One for each part."""
