@@ -1,5 +1,8 @@
 # Every target sets up what it needs: a virtual environment in .venv, and tools and services from Debian's packages.
-PYTHON ?= python3
+# The system's Python, if it is new enough: a distribution builds it for speed. With one built by hand without
+# --enable-optimizations, the unit tests take a third more time. (Python 3.11 and later have tomllib.)
+SYSTEM_PYTHON := /usr/bin/python3
+PYTHON ?= $(if $(shell $(SYSTEM_PYTHON) -c 'import ensurepip, tomllib, venv' 2>&1 || echo no),python3,$(SYSTEM_PYTHON))
 VENV := .venv
 BIN := $(VENV)/bin
 SUDO := $(shell [ "$$(id -u)" = 0 ] || command -v sudo)
