@@ -32,13 +32,13 @@ SESSIONS = {
     "faults": ("tests/acceptance/faults",),
     "beats": ("tests/integration/test_beat.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
-    "services": ("tests/integration/test_[ac-e]*.py", "tests/integration/test_b[a-df-z]*.py"),
-    "keys": ("tests/integration/test_[f-k]*.py",),
+    "losses": ("tests/integration/test_[l-p]*.py",),
     "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
-    "losses": ("tests/integration/test_[l-p]*.py",),
+    "services": ("tests/integration/test_[ac-e]*.py", "tests/integration/test_b[a-df-z]*.py"),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
+    "keys": ("tests/integration/test_[f-k]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
     "browser": ("tests/browser",),
     "unit": ("tests/unit",),
@@ -68,7 +68,8 @@ AT_LEAST = 2
 """Jobs for each core that run even on a busy machine. On one, more jobs end no earlier, and their tests wait longer for
 a core."""
 BUSY = 3.0
-"""The load of each core from which on a machine is busy."""
+"""The load of each core from which on a machine is busy. The simulated worlds, which leave the cores to the others, are
+not counted."""
 BESIDE_OTHERS = 4
 """Jobs for each core if other programs have work for all cores, which would leave fewer jobs too little."""
 LOWER = 2
@@ -271,7 +272,7 @@ def main(options: list[str]) -> int:
         [prepare, types, *sessions, lint],
         at_once=most * cores,
         at_least=least * cores,
-        is_busy=lambda: is_loaded(BUSY),
+        is_busy=lambda: is_loaded(BUSY, without=sum(job.status is None for job in worlds)),
         beside=worlds,
     )
     runner.run()

@@ -31,9 +31,12 @@ def machine_load() -> str:
     return f"{text}, waiting for a core {pressure} % of the last 10 s"
 
 
-def is_loaded(load: float) -> bool:
-    """Whether each core had at least this load in the last minute, on average."""
-    return os.getloadavg()[0] >= load * (os.cpu_count() or 1)
+def is_loaded(load: float, *, without: int = 0) -> bool:
+    """Whether each core had at least this load in the last minute, on average.
+
+    :param without: number of processes that always have work and are not counted.
+    """
+    return os.getloadavg()[0] - without >= load * (os.cpu_count() or 1)
 
 
 def are_others_busy(loads: Path = Path("/proc/loadavg")) -> bool:
