@@ -1,4 +1,5 @@
 # Every target sets up what it needs: a virtual environment in .venv, and tools and services from Debian's packages.
+
 # The system's Python, if it is new enough: a distribution builds it for speed. With one built by hand without
 # --enable-optimizations, the unit tests take a third more time. (Python 3.11 and later have tomllib.)
 SYSTEM_PYTHON := /usr/bin/python3
