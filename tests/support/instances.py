@@ -238,8 +238,15 @@ class Fleet:
     def wait_until_announced(self, published: Published, timeout: float = 60) -> None:
         """Wait until every event that must be announced is, or until the time is over, which is no error here."""
 
+        seen = -1
+
         def nothing_left() -> bool:
-            return published.are_in(list(self.lines()))
+            nonlocal seen
+            lines = list(self.lines())
+            if len(lines) == seen:
+                return False  # for much of the time it is waited for a lease, and none comes
+            seen = len(lines)
+            return published.are_in(lines)
 
         try:
             wait_until(nothing_left, timeout, "the announcement of all events", 0.1)
