@@ -68,8 +68,7 @@ AT_LEAST = 2
 """Jobs for each core that run even on a busy machine. On one, more jobs end no earlier, and their tests wait longer for
 a core."""
 BUSY = 3.0
-"""The load of each core from which on a machine is busy. The simulated worlds, which leave the cores to the others, are
-not counted."""
+"""Load per core at which a machine is busy, without the simulated worlds, which leave the cores to the others."""
 BESIDE_OTHERS = 4
 """Jobs for each core if other programs have work for all cores, which would leave fewer jobs too little."""
 LOWER = 2

@@ -244,7 +244,7 @@ class Fleet:
             nonlocal seen
             lines = list(self.lines())
             if len(lines) == seen:
-                return False  # for much of the time it is waited for a lease, and none comes
+                return False  # as until a lease ends, which takes most of the time
             seen = len(lines)
             return published.are_in(lines)
 
