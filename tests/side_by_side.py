@@ -57,8 +57,6 @@ TYPES, LINT = "types", "lint"
 WORLDS = "worlds"
 SEEDS = 10_000
 """Simulated worlds that are run."""
-PARTS = 2
-"""Processes that run them: a core each when the sessions are through."""
 FIRST = (PREPARE, "fleet")
 """The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores, and they
 begin even while the machine is busy."""
@@ -72,7 +70,8 @@ BUSY = 3.0
 BESIDE_OTHERS = 4
 """Jobs for each core if other programs have work for all cores, which would leave fewer jobs too little."""
 LOWER = 2
-"""By how much their priority is lower (nice): no more, or what else the machine does would leave them nothing."""
+"""By how much their priority is lower (nice) than that of the first ones. Beside other programs it is not: those would
+have most of the cores."""
 LOWEST = 19
 """By how much that of the simulated worlds is: they get what the sessions leave."""
 LONGEST_FAILURE = 700
@@ -86,6 +85,8 @@ class Job:
         """:param after: it is run once that one has succeeded."""
         self.name = name
         self.after = after
+        self.lower = 0
+        """By how much its priority is lower than this process's (nice)."""
         self.seconds = 0.0
         self.cpu = 0.0
         """Seconds of a core that it and all its processes took, those of hosts too."""
@@ -113,7 +114,8 @@ class Job:
         self.seconds, self.cpu = time.monotonic() - began, usage.ru_utime + usage.ru_stime
 
     def _start(self, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+        command = ["nice", "-n", str(self.lower), *self._command] if self.lower else self._command
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
 class Session(Job):
@@ -121,8 +123,7 @@ class Session(Job):
 
     def __init__(self, name: str, paths: Iterable[Path], options: list[str], after: Job | None = None) -> None:
         command = [sys.executable, "-u", "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}"]
-        lower = [] if name in FIRST else ["nice", "-n", str(LOWER)]
-        super().__init__(name, [*lower, *command, *options, *map(str, paths)], after)
+        super().__init__(name, [*command, *options, *map(str, paths)], after)
 
 
 class Worlds(Job):
@@ -171,9 +172,9 @@ class Worlds(Job):
         return process
 
 
-def all_worlds() -> list[Worlds]:
+def all_worlds(parts: int) -> list[Worlds]:
     """A part for each process."""
-    return [Worlds(range(SEEDS)[part * SEEDS // PARTS : (part + 1) * SEEDS // PARTS]) for part in range(PARTS)]
+    return [Worlds(range(SEEDS)[part * SEEDS // parts : (part + 1) * SEEDS // parts]) for part in range(parts)]
 
 
 def files_of(session: str) -> list[Path]:
@@ -259,14 +260,18 @@ def main(options: list[str]) -> int:
     make = ["make", "--no-print-directory"]
     prepare = Job(PREPARE, [*make, "prepare-tests", kept])
     types = Job(TYPES, [*make, "lint-types"])
-    lint = Job(LINT, ["nice", "-n", str(LOWER), *make, "lint-lua", "lint-ansible"], prepare)
-    worlds = all_worlds()
+    lint = Job(LINT, [*make, "lint-lua", "lint-ansible"], prepare)
     sessions = [
         Session(name, files_of(name), [*OPTIONS.get(name, ()), *options], prepare if name in PREPARED else None)
         for name in SESSIONS
     ]
     cores = os.cpu_count() or 1
     most, least = (BESIDE_OTHERS, BESIDE_OTHERS) if others_are_busy else (AT_ONCE, AT_LEAST)
+    if not others_are_busy:
+        for job in (*sessions, lint):
+            job.lower = 0 if job.name in FIRST else LOWER
+    # They are left at the end: a core each, or as large a share of the cores as the sessions had.
+    worlds = all_worlds((BESIDE_OTHERS if others_are_busy else 1) * cores)
     runner = Runner(
         [prepare, types, *sessions, lint],
         at_once=most * cores,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.side_by_side import (
     FIRST,
+    LOWER,
     LOWEST,
     SEEDS,
     SESSIONS,
@@ -39,8 +40,24 @@ def test_every_test_is_in_one_session() -> None:
     assert [str(file) for file, count in runs.items() if count != 1] == []
 
 
-def test_every_world_is_in_one_process() -> None:
-    assert list(itertools.chain(*(worlds.seeds for worlds in all_worlds()))) == list(range(SEEDS))
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_every_world_is_in_one_process(parts: int) -> None:
+    """Given a number of processes, each of the worlds is run by exactly one of them."""
+    worlds = all_worlds(parts)
+
+    assert len(worlds) == parts
+    assert list(itertools.chain(*(one.seeds for one in worlds))) == list(range(SEEDS))
+
+
+def test_a_job_has_the_priority_that_it_is_given(capfd: pytest.CaptureFixture[str]) -> None:
+    """Given two jobs, one of which is lower than this process, they run with these priorities."""
+    for name, lower in (("same", 0), ("lower", LOWER)):
+        job = Job(name, ["nice"])
+        job.lower = lower
+        job.run()
+
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert capfd.readouterr().out.splitlines() == [f"same     | {own}", f"lower    | {own + LOWER}"]
 
 
 def test_worlds_begin_beside_the_sessions_and_with_the_lowest_priority(capfd: pytest.CaptureFixture[str]) -> None:
