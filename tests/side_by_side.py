@@ -28,29 +28,31 @@ from tests.support.machine import are_others_busy, is_loaded, machine_load
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = {
-    "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade", "refusals", "outages")),
+    "fleet": tuple(f"tests/fleet/test_{name}.py" for name in ("install", "scale", "upgrade")),
     "faults": ("tests/acceptance/faults",),
     "beats": ("tests/integration/test_beat.py",),
     "workers": ("tests/acceptance/test_[s-z]*.py",),
     "losses": ("tests/integration/test_[l-p]*.py",),
     "package": ("tests/hosts/package",),
     "settings": tuple(f"tests/fleet/test_{name}.py" for name in ("configuration", "pip", "uninstall")),
+    "outages": tuple(f"tests/fleet/test_{name}.py" for name in ("refusals", "outages")),
+    "browser": ("tests/browser",),
     "stores": ("tests/integration/test_[q-z]*.py", "tests/recording"),
     "services": ("tests/integration/test_[ac-e]*.py", "tests/integration/test_b[a-df-z]*.py"),
     "programs": ("tests/acceptance/test_[a-r]*.py",),
     "keys": ("tests/integration/test_[f-k]*.py",),
     "hosts": ("tests/hosts/test_*.py",),
-    "browser": ("tests/browser",),
     "unit": ("tests/unit",),
 }
-"""Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short. One session
-is no longer than the longest needs: the integration tests are five, those of the fleet two, the acceptance tests three.
+"""Paths and patterns of each, those first that take long, or mostly wait: what is left at the end is short, and keeps
+the cores busy. One session is no longer than the longest needs: the integration tests are five, those of the fleet and
+the acceptance tests three each.
 """
 OPTIONS = {"beats": ("-n", "2"), "unit": ("-n", "2")}
 """Options of pytest for a session. Beats wait for what is due: one after the other they would take as long as all. The
 unit tests wait for nothing, and would keep one core busy while the other is idle.
 """
-PREPARED = ("fleet", "package", "settings", "programs", "hosts", "browser")
+PREPARED = ("fleet", "package", "settings", "outages", "browser", "programs", "hosts")
 """Sessions that need what `make prepare-tests` makes."""
 PREPARE = "prepare"
 TYPES, LINT = "types", "lint"
@@ -58,8 +60,8 @@ WORLDS = "worlds"
 SEEDS = 10_000
 """Simulated worlds that are run."""
 FIRST = (PREPARE, "fleet")
-"""The longest, whose playbooks follow each other, and what it stands on: the others leave them the cores, and they
-begin even while the machine is busy."""
+"""What most sessions stand on, and the first one that then can begin: they begin even while the machine is busy. The
+others leave them the cores, unless other programs want these as well."""
 AT_ONCE = 3
 """Jobs for each core at most."""
 AT_LEAST = 2
@@ -70,8 +72,8 @@ BUSY = 3.0
 BESIDE_OTHERS = 4
 """Jobs for each core if other programs have work for all cores, which would leave fewer jobs too little."""
 LOWER = 2
-"""By how much their priority is lower (nice) than that of the first ones. Beside other programs it is not: those would
-have most of the cores."""
+"""By how much the priority of the other sessions is lower (nice) than that of the first ones. Beside other programs,
+all have the usual one."""
 LOWEST = 19
 """By how much that of the simulated worlds is: they get what the sessions leave."""
 LONGEST_FAILURE = 700

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import missing
-from tests.fleet.bed import CONFIGURED, FleetBed, fleet_bed
+from tests.fleet.bed import CONFIGURED, THREE, FleetBed, fleet_bed
 from tests.fleet.watch import HEADER
 from tests.support.machine import patient
 from tests.support.process import ServiceMissing
@@ -26,6 +26,14 @@ ORDER = (
 """From bare hosts to nothing: each module begins where the one before ended. Where the first ones are left out, the
 fleet is made as they would leave it.
 """
+
+
+def left_before(module: str) -> dict[str, Any]:
+    """Variables for the fleet that the modules before this one leave."""
+    if ORDER.index(module) > ORDER.index("test_configuration"):
+        return CONFIGURED
+    return THREE if module in ("test_upgrade", "test_refusals") else {}
+
 
 _TABLE = pytest.StashKey[list[str]]()
 
@@ -58,8 +66,7 @@ def fleet(
     try:
         with fleet_bed(tmp_path_factory.mktemp("fleet")) as bed:
             if first != ORDER[0]:
-                is_configured = ORDER.index(first) > ORDER.index("test_configuration")
-                bed.ansible.play(**(CONFIGURED if is_configured else {})).assert_good()
+                bed.ansible.play(**left_before(first)).assert_good()
                 bed.begin_load()
             yield bed
             if bed.loaded:
