@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import codecs
 import locale
 import logging
@@ -241,7 +242,9 @@ def plain_logger(instance: str, environment: Mapping[str, str]) -> Logger:
 def make_output(file_descriptor: int, environment: Mapping[str, str], clock: Clock) -> Output:
     """The journal if the descriptor is connected to it, so that lines have fields; else the descriptor."""
     if is_journal(file_descriptor, environment) and Path(JOURNAL_SOCKET).exists():
-        return JournalOutput(clock)
+        output = JournalOutput(clock)
+        atexit.register(output.settle)
+        return output
     return StreamOutput(file_descriptor)
 
 

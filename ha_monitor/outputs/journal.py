@@ -11,6 +11,7 @@ import fcntl
 import os
 import socket
 import struct
+import termios
 from collections.abc import Mapping
 
 from ha_monitor.clock import Clock
@@ -22,6 +23,8 @@ RETRY_EVERY = 0.1
 """Seconds between attempts while journald is unavailable."""
 GIVE_UP_AFTER = 10.0
 """Seconds after which it gives up: a restart of journald takes less, and the watchdog would not wait much longer."""
+LOOK_EVERY = 0.01
+"""Seconds between looks whether journald has read everything."""
 _PRIORITY = {"debug": 7, "info": 6, "warning": 4, "error": 3}
 _TOO_LARGE = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
@@ -45,6 +48,28 @@ class JournalOutput:
         """:raises OutputLost: if journald is unavailable for :data:`GIVE_UP_AFTER`."""
         for line in lines:
             self._send(self._entry(line))
+
+    def settle(self) -> None:
+        """Wait until journald has dealt with what was sent, at most for :data:`GIVE_UP_AFTER`.
+
+        To be called before the process ends. journald looks up in /proc which unit a line comes from: if the process is
+        gone by then, `journalctl -u` and `systemctl status` lack its last lines, and so the reason why it ended.
+        """
+        sent_by = self._socket
+        if sent_by is None:
+            return
+        deadline = self._clock.monotonic() + GIVE_UP_AFTER
+        is_marked = False
+        try:
+            while True:
+                # journald takes one datagram after the other, and ignores one that is empty: when it has taken that,
+                # it is through with those before.
+                is_marked = is_marked or _sent_now(sent_by, b"")
+                if (is_marked and not _unread(sent_by)) or self._clock.monotonic() >= deadline:
+                    return
+                self._clock.sleep(LOOK_EVERY)
+        except (OSError, ValueError):
+            return  # journald is gone, or another thread has closed this socket and connected anew
 
     def _entry(self, line: Line) -> bytes:
         fields = [
@@ -117,6 +142,22 @@ class JournalOutput:
         connected, self._socket = self._socket, None
         if connected is not None:
             connected.close()
+
+
+def _sent_now(connected: socket.socket, data: bytes) -> bool:
+    """Whether the queue had room for a datagram."""
+    try:
+        connected.send(data, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unread(connected: socket.socket) -> int:
+    """Bytes of memory for datagrams that the reader has not taken yet (SIOCOUTQ, as in the kernel's unix_ioctl)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(connected, termios.TIOCOUTQ, count, True)
+    return count[0]
 
 
 def _field(name: bytes, value: bytes) -> bytes:

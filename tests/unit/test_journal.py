@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import json
 import os
 import socket
@@ -198,6 +199,78 @@ def test_a_journald_that_stays_away_is_said(tmp_path: Path) -> None:
         output.write([line(b"{}")])
 
     assert sum(clock.slept) == pytest.approx(GIVE_UP_AFTER)
+
+
+class ReadingClock(TurnedClock):
+    """Time in which journald takes one datagram at each sleep of the writer."""
+
+    def __init__(self, journald: Journald) -> None:
+        super().__init__()
+        self._journald = journald
+        self.taken: list[bytes] = []
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.taken.append(self._journald.socket.recv(1 << 16))
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_before_the_end_journald_is_given_time_for_each_line(journald: Journald, size: int) -> None:
+    """Given a journald that reads late, and lines of which the last is large or not, the writer waits until it has
+    taken what comes after them, so that it has looked up whose they are; and no longer.
+    """
+    clock = ReadingClock(journald)
+    output = JournalOutput(clock, str(journald.path))
+    output.write([line(b"1"), line(b"2"), line(b"3" * size)])
+
+    output.settle()
+
+    assert [b"MESSAGE=1" in clock.taken[0], b"MESSAGE=2" in clock.taken[1]] == [True, True]
+    assert len(clock.taken) == 4
+    assert clock.taken[3] == b""
+
+
+def test_a_full_queue_is_waited_for_at_the_end(journald: Journald) -> None:
+    """Given a journald that has more to read than its queue takes, the writer waits at the end all the same."""
+    clock = ReadingClock(journald)
+    output = JournalOutput(clock, str(journald.path))
+    output.write([line(b"{}")])
+    behind = 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other, contextlib.suppress(BlockingIOError):
+        other.connect(str(journald.path))
+        while True:
+            other.send(b"x", socket.MSG_DONTWAIT)
+            behind += 1
+
+    output.settle()
+
+    assert behind > 0
+    assert [len(clock.taken), clock.taken[-1]] == [1 + behind + 1, b""]
+
+
+def test_a_journald_that_reads_nothing_does_not_hold_up_the_end(journald: Journald) -> None:
+    """Given a journald that hangs, the writer waits for it for a limited time."""
+    clock = TurnedClock()
+    output = JournalOutput(clock, str(journald.path))
+    output.write([line(b"{}")])
+
+    output.settle()
+
+    assert sum(clock.slept) == pytest.approx(GIVE_UP_AFTER, abs=0.1)
+
+
+def test_a_journald_that_is_gone_is_not_waited_for(journald: Journald) -> None:
+    """Given a journald that has taken a line and is gone, or no line at all, the end is not held up."""
+    clock = TurnedClock()
+    output = JournalOutput(clock, str(journald.path))
+    output.settle()
+    output.write([line(b"{}")])
+    journald.entry()
+    journald.socket.close()
+
+    output.settle()
+
+    assert clock.slept == []
 
 
 def test_only_the_descriptor_that_systemd_named_is_the_journal() -> None:

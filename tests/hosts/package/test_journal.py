@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ha_monitor.outputs.line import MAX_LINE
 from tests.support.hosts_events import failures, fresh_copies, fresh_event, message
-from tests.support.hosts_package import Journal, Site
+from tests.support.hosts_package import CONFIGURATION, DEFAULT, Journal, Site
 from tests.support.ledger import Published, assert_guarantee, is_event
 from tests.support.measured import Measured
 from tests.support.process import wait_until
@@ -53,6 +53,34 @@ def test_errors_are_found_by_priority(site: Site) -> None:
     assert {line["event"] for line in found} == {"task-failed"}
     warnings = journal.query("-p warning..warning", "-u 'ha-monitor@*'")
     assert {json.loads(text)["level"] for text in warnings} == {"warning"}
+
+
+BUSY_JOURNALD = """
+pkill -STOP -x systemd-journal
+trap 'pkill -CONT -x systemd-journal' EXIT
+systemctl start --no-block ha-monitor@1
+has_sent() {
+    ss -xapH | awk -v pid="pid=$(systemctl show --value -p MainPID ha-monitor@1)," '
+        $1 == "u_dgr" && $4 > 0 && index($0, pid) { found = 1 }
+        END { exit !found }'
+}
+until has_sent || systemctl is-failed -q ha-monitor@1; do sleep 0.1; done
+"""
+"""journald has no time until an instance has sent a line that it has not read, or has ended."""
+
+
+def test_the_reason_of_a_failed_start_is_found_by_unit(site: Site) -> None:
+    """Given a mistake in the configuration, and a journald that has no time just then, the instance does not end before
+    journald has looked up whose line it is: `journalctl -u` shows the reason."""
+    site.host.run("systemctl stop ha-monitor@1")
+    site.put(CONFIGURATION, DEFAULT + "spoilt = true\n")
+    journal = site.journal()
+
+    site.host.run("bash -s", stdin=BUSY_JOURNALD, timeout=90)
+    wait_until(lambda: site.show("ActiveState", "1") == ["failed"], what="the end of the instance", interval=0.2)
+
+    lines = [json.loads(text) for text in journal.query("-u ha-monitor@1", "HA_EVENT=configuration-invalid")]
+    assert [line["reason"].split(";")[0] for line in lines] == [f"{CONFIGURATION}: store.spoilt: unknown key"]
 
 
 def test_lines_are_found_by_task_and_by_event(site: Site) -> None:
