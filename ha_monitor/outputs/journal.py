@@ -64,7 +64,7 @@ class JournalOutput:
             while True:
                 # journald takes one datagram after the other, and ignores one that is empty: when it has taken that,
                 # it is through with those before.
-                is_marked = is_marked or _sent_now(sent_by, b"")
+                is_marked = is_marked or _mark(sent_by)
                 if (is_marked and not _unread(sent_by)) or self._clock.monotonic() >= deadline:
                     return
                 self._clock.sleep(LOOK_EVERY)
@@ -144,10 +144,10 @@ class JournalOutput:
             connected.close()
 
 
-def _sent_now(connected: socket.socket, data: bytes) -> bool:
-    """Whether the queue had room for a datagram."""
+def _mark(connected: socket.socket) -> bool:
+    """Send an empty datagram. False if the queue has no room for it."""
     try:
-        connected.send(data, socket.MSG_DONTWAIT)
+        connected.send(b"", socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
     return True

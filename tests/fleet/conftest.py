@@ -26,14 +26,13 @@ ORDER = (
 """From bare hosts to nothing: each module begins where the one before ended. Where the first ones are left out, the
 fleet is made as they would leave it.
 """
-
-
-def left_before(module: str) -> dict[str, Any]:
-    """Variables for the fleet that the modules before this one leave."""
-    if ORDER.index(module) > ORDER.index("test_configuration"):
-        return CONFIGURED
-    return THREE if module in ("test_upgrade", "test_refusals") else {}
-
+LEFT_BEFORE: dict[str, dict[str, Any]] = {
+    "test_upgrade": THREE,
+    "test_refusals": THREE,
+    "test_pip": CONFIGURED,
+    "test_uninstall": CONFIGURED,
+}
+"""Variables for the fleet that the modules before this one leave, where they differ from the inventory's."""
 
 _TABLE = pytest.StashKey[list[str]]()
 
@@ -66,7 +65,7 @@ def fleet(
     try:
         with fleet_bed(tmp_path_factory.mktemp("fleet")) as bed:
             if first != ORDER[0]:
-                bed.ansible.play(**left_before(first)).assert_good()
+                bed.ansible.play(**LEFT_BEFORE.get(first, {})).assert_good()
                 bed.begin_load()
             yield bed
             if bed.loaded:
