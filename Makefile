@@ -38,7 +38,7 @@ define debian_packages
 	fi
 endef
 
-.PHONY: redis rabbitmq prometheus alertmanager nginx host-tools lua-tools nftables browser
+.PHONY: redis rabbitmq prometheus alertmanager nginx python-tools host-tools lua-tools nftables browser
 redis:
 	$(call debian_packages,redis-server,command -v redis-server)
 
@@ -71,21 +71,27 @@ build/axe/axe.min.js: tests/browser/fetch-axe
 lua-tools:
 	$(call debian_packages,lua-check,command -v luacheck)
 
+python-tools:
+	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+
 host-tools:
 	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
 	command -v systemd-nspawn && command -v mmdebstrap && command -v ssh && command -v ip && command -v pgrep)
 
-$(READY): setup.cfg pyproject.toml
-	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+# Installs $(1), which is this folder, into the virtual environment.
+define installed
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing ha-monitor into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable .
+	@echo "installing $(2) into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '$(1)'
+endef
+
+$(READY): setup.cfg pyproject.toml | python-tools
+	$(call installed,.,ha-monitor)
 	@touch $@
 
-$(DEVELOP): $(READY)
-	@echo "installing the development tools into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '.[dev]'
-	@touch $@
+$(DEVELOP): setup.cfg pyproject.toml | python-tools
+	$(call installed,.[dev],ha-monitor and the development tools)
+	@touch $(READY) $@
 
 comma := ,
 
@@ -119,8 +125,13 @@ WANTED := $(if $(filter tests tests/,$(TESTS)),$(TEST_FOLDERS),$(or $(CHOSEN),$(
 # The packages of the tests are only carried to hosts: the fastest level costs a tenth of what Debian's own does.
 test test-hosts prepare-tests: export DPKG_DEB_COMPRESSOR_LEVEL := 1
 
+# One after the other, they would leave a core idle.
+.PHONY: environments
+environments:
+	@$(MAKE) --no-print-directory --jobs=2 $(DEVELOP) $(ANSIBLE)/.ready $(ANSIBLE)-oldest/.ready $(BUILD_TOOLS)/.ready
+
 .PHONY: test
-test: $(if $(TESTS),,lint-style) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
+test: $(if $(TESTS),,environments lint-style) $(DEVELOP) $(if $(TESTS),$(sort $(foreach folder,$(WANTED),$(NEEDS_$(folder)))),redis rabbitmq prometheus alertmanager nginx) ## lint, types, and all tests against real services; TESTS=tests/unit for some
 	$(BIN)/python -m $(if $(TESTS),pytest $(TESTS),tests.side_by_side)
 
 # What takes minutes: tests.side_by_side runs it beside the tests that need none of it, and lints the rest beside them.

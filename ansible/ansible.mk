@@ -2,16 +2,14 @@
 
 ANSIBLE := .venv-ansible
 
-$(ANSIBLE)/.ready: ansible/requirements.txt
-	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+$(ANSIBLE)/.ready: ansible/requirements.txt | python-tools
 	@test -x $(ANSIBLE)/bin/python || $(PYTHON) -m venv $(ANSIBLE)
 	@echo "installing Ansible and its linters into $(ANSIBLE)"
 	@$(ANSIBLE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
 # The oldest version that the role is for: Debian 12's. It does not run on a Python later than 3.11.
-$(ANSIBLE)-oldest/.ready: ansible/requirements-oldest.txt
-	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+$(ANSIBLE)-oldest/.ready: ansible/requirements-oldest.txt | python-tools
 	@test -x $(ANSIBLE)-oldest/bin/python || $(PYTHON) -m venv $(ANSIBLE)-oldest
 	@echo "installing the oldest Ansible into $(ANSIBLE)-oldest"
 	@$(ANSIBLE)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<

@@ -54,8 +54,7 @@ $(WHEELHOUSE)/.fetched: packaging/requirements.lock packaging/fetch packaging/pa
 	@packaging/fetch $(BIN)/python $(WHEELHOUSE) $(PYTHON_VERSIONS)
 	@touch $@
 
-$(BUILD_TOOLS)/.ready: packaging/package.mk
-	$(call debian_packages,python3-venv,$(PYTHON) -c 'import ensurepip$(comma) venv')
+$(BUILD_TOOLS)/.ready: packaging/package.mk | python-tools
 	@test -x $(BUILD_TOOLS)/bin/python || $(PYTHON) -m venv $(BUILD_TOOLS)
 	@$(BUILD_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 uv==0.13.9
 	@touch $@
