@@ -16,6 +16,7 @@ from tests.fleet.playbook import Ansible
 from tests.fleet.repository import Repository
 from tests.fleet.watch import Watch
 from tests.support.hosts import Bridge, CommandFailed, Host, Services, Suite
+from tests.support.hosts.cgroups import ControlGroups
 from tests.support.process import wait_until
 from tests.support.workers import CeleryWorker
 
@@ -79,6 +80,8 @@ class FleetBed:
                 "ha_monitor_broker_url": self.services.broker_url,
                 "ha_monitor_store_url": self.services.redis_url(),
             },
+            # Beside the hosts, whose share of the cores it has a part in.
+            ControlGroups(f"{bridge.run.name}/administrator"),
         )
         bridge.start()
         self._stack = ExitStack()

@@ -14,6 +14,7 @@ from textwrap import indent
 from typing import Any, NamedTuple
 
 from tests.support.hosts import Host
+from tests.support.hosts.cgroups import ControlGroups
 from tests.support.machine import patient
 from tests.support.process import ServiceMissing
 
@@ -48,8 +49,13 @@ class Played(NamedTuple):
 class Ansible:
     """Playbooks on some hosts, which are reached by SSH as an unprivileged user with sudo."""
 
-    def __init__(self, hosts: Iterable[Host], folder: Path, variables: Mapping[str, Any]) -> None:
-        """:raises ServiceMissing: if Ansible is not installed."""
+    def __init__(
+        self, hosts: Iterable[Host], folder: Path, variables: Mapping[str, Any], groups: ControlGroups
+    ) -> None:
+        """
+        :param groups: what it runs in; they need not exist yet.
+        :raises ServiceMissing: if Ansible is not installed.
+        """
         if not (PROGRAMS / "ansible-playbook").exists():
             raise ServiceMissing("Ansible is not installed: make lint-ansible")
         folder.mkdir(exist_ok=True)
@@ -58,6 +64,7 @@ class Ansible:
         self.seconds = 0.0
         """What they took, all together."""
         self._folder = folder
+        self._groups = groups
         self._settings = folder / "ansible.cfg"
         # Ansible looks a thousand times a second whether a task has ended: a twentieth of a core while it waits.
         self._settings.write_text("[defaults]\ninternal_poll_interval = 0.01\n")
@@ -129,6 +136,7 @@ class Ansible:
         return f"ha_monitor:\n  hosts: {json.dumps(self._hosts)}\n  vars:\n" + indent(lines + encrypted, "    ")
 
     def _run(self, command: list[str], typed: str = "") -> subprocess.CompletedProcess[str]:
+        self._groups.create()
         return subprocess.run(
             command,
             cwd=ROOT,
@@ -143,6 +151,7 @@ class Ansible:
             },
             # Without a terminal, passwords are read from there.
             start_new_session=True,
+            preexec_fn=self._groups.join,
             input=typed,
             capture_output=True,
             text=True,

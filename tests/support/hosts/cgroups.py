@@ -13,6 +13,11 @@ from pathlib import Path
 
 from tests.support.process import wait_until
 
+SHARE = 10
+"""How many times as much of busy cores as a program outside all groups of one run get together. Tests with hosts mostly
+wait for these, and meanwhile all that runs on them costs time as well.
+"""
+
 
 def _hierarchies() -> list[tuple[Path, bool]]:
     """Where each hierarchy is mounted, and whether it is of version 2."""
@@ -48,6 +53,12 @@ class ControlGroups:
                     # In version 1 these are empty in a new group, which then accepts no process.
                     if not version2 and (folder / file).exists():
                         (folder / file).write_text((folder.parent / file).read_text())
+            _set_share(root / Path(self.name).parts[0])
+
+    def join(self) -> None:
+        """Move this process into the groups."""
+        for folder in self.folders:
+            (folder / "cgroup.procs").write_text(str(os.getpid()))
 
     def pids(self) -> set[int]:
         """Ids of all processes in the groups and those below."""
@@ -104,6 +115,12 @@ class ControlGroups:
                 fields = dict(line.split() for line in (root / self.name / "cpu.stat").read_text().splitlines())
                 return int(fields["usage_usec"]) / 1e6
         raise OSError(f"no CPU controller for {self.name}")
+
+
+def _set_share(folder: Path) -> None:
+    for file, usual in (("cpu.shares", 1024), ("cpu.weight", 100)):  # version 1 and 2
+        if (folder / file).exists():
+            (folder / file).write_text(str(SHARE * usual))
 
 
 def _enable_controllers(folder: Path) -> None:
