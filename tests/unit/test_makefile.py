@@ -26,7 +26,7 @@ SIGNS = {
     "packages": "packaging/build-deb",
     "browser": "chromium-driver",
     "ansible": "installing Ansible",
-    "develop": "installing the development tools",
+    "develop": "installing ha-monitor and the development tools",
 }
 """What stands in the commands that provide each."""
 PACKAGES = {"packages"} if os.getuid() == 0 else set()
@@ -60,12 +60,12 @@ def provided(tests: str, target: str = "test") -> set[str]:
         ("tests/fleet", {"host tools", "prometheus", "ansible"} | PACKAGES),
         ("tests", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
         ("-k lease", SIGNS.keys() - {"lint", "develop", "packages"} | PACKAGES),
-        ("", SERVICES | {"lint", "prometheus", "alertmanager", "nginx"}),
+        ("", SERVICES | {"lint", "prometheus", "alertmanager", "nginx", "ansible"}),
     ],
 )
 def test_only_what_the_chosen_tests_need_is_provided(tests: str, needs: set[str]) -> None:
-    """Given some tests, what they stand on is installed and built, and nothing else; given none, what the first ones
-    need."""
+    """Given some tests, what they stand on is installed and built, and nothing else; given none, all environments of
+    Python, and what the first tests need."""
     assert provided(tests) == needs
 
 
