@@ -78,19 +78,19 @@ host-tools:
 	$(call debian_packages,systemd-container mmdebstrap debian-archive-keyring openssh-client iproute2 procps,\
 	command -v systemd-nspawn && command -v mmdebstrap && command -v ssh && command -v ip && command -v pgrep)
 
-# Installs $(1), which is this folder, into the virtual environment.
-define installed
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing $(2) into $(VENV)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 --editable '$(1)'
+# Makes the virtual environment $(1), and installs $(3) into it, which is said as $(2).
+define environment
+	@test -x $(1)/bin/python || $(PYTHON) -m venv $(1)
+	@echo "installing $(2) into $(1)"
+	@$(1)/bin/python -m pip install --quiet --disable-pip-version-check $(3)
 endef
 
 $(READY): setup.cfg pyproject.toml | python-tools
-	$(call installed,.,ha-monitor)
+	$(call environment,$(VENV),ha-monitor,--use-pep517 --editable .)
 	@touch $@
 
 $(DEVELOP): setup.cfg pyproject.toml | python-tools
-	$(call installed,.[dev],ha-monitor and the development tools)
+	$(call environment,$(VENV),ha-monitor and the development tools,--use-pep517 --editable '.[dev]')
 	@touch $(READY) $@
 
 comma := ,

@@ -3,16 +3,12 @@
 ANSIBLE := .venv-ansible
 
 $(ANSIBLE)/.ready: ansible/requirements.txt | python-tools
-	@test -x $(ANSIBLE)/bin/python || $(PYTHON) -m venv $(ANSIBLE)
-	@echo "installing Ansible and its linters into $(ANSIBLE)"
-	@$(ANSIBLE)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(call environment,$(ANSIBLE),Ansible and its linters,--requirement $<)
 	@touch $@
 
 # The oldest version that the role is for: Debian 12's. It does not run on a Python later than 3.11.
 $(ANSIBLE)-oldest/.ready: ansible/requirements-oldest.txt | python-tools
-	@test -x $(ANSIBLE)-oldest/bin/python || $(PYTHON) -m venv $(ANSIBLE)-oldest
-	@echo "installing the oldest Ansible into $(ANSIBLE)-oldest"
-	@$(ANSIBLE)-oldest/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	$(call environment,$(ANSIBLE)-oldest,the oldest Ansible,--requirement $<)
 	@touch $@
 
 .PHONY: lint-ansible

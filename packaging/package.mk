@@ -55,6 +55,5 @@ $(WHEELHOUSE)/.fetched: packaging/requirements.lock packaging/fetch packaging/pa
 	@touch $@
 
 $(BUILD_TOOLS)/.ready: packaging/package.mk | python-tools
-	@test -x $(BUILD_TOOLS)/bin/python || $(PYTHON) -m venv $(BUILD_TOOLS)
-	@$(BUILD_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check build==1.6.1 uv==0.13.9
+	$(call environment,$(BUILD_TOOLS),the build tools,build==1.6.1 uv==0.13.9)
 	@touch $@
