@@ -80,7 +80,7 @@ class FleetBed:
                 "ha_monitor_broker_url": self.services.broker_url,
                 "ha_monitor_store_url": self.services.redis_url(),
             },
-            # Beside the hosts, whose share of the cores it has a part in.
+            # It is given the cores first, as the hosts are.
             ControlGroups(f"{bridge.run.name}/administrator"),
         )
         bridge.start()

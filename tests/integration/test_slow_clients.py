@@ -224,7 +224,7 @@ def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
             for client, accept in zip(waiting, ("a/b", "application/openmetrics-text", "a/b"), strict=True):
                 client.sendall(HEAD + f"Accept: {accept}\r\n\r\n".encode())
             wait_until(lambda: len(one.askers) == 3, 30, "all to wait")
-            # One that has not begun by the stop is given up, and never does.
+            # A scrape that has not begun when the server stops is given up.
             wait_until(lambda: one.apples.collected == 1, 30, "the first scrape")
             one.server.stop()
             for client in waiting:

@@ -14,8 +14,8 @@ from pathlib import Path
 from tests.support.process import wait_until
 
 SHARE = 10
-"""How many times as much of busy cores as a program outside all groups of one run get together. Tests with hosts mostly
-wait for these, and meanwhile all that runs on them costs time as well.
+"""All groups of one run together get this many times the share of busy cores that one program outside them gets. Tests
+on hosts mostly wait for the hosts, and all that runs there meanwhile takes time as well.
 """
 
 
