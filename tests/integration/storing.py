@@ -21,6 +21,7 @@ from ha_monitor.store.record import Facts, TaskRecord, record_of
 from ha_monitor.store.results import Applied, Counting, Ticked
 from ha_monitor.store.store import RedisStore
 from ha_monitor.store.stuck import first_look
+from tests.support.machine import patient
 from tests.support.merging import merged
 from tests.unit.builders import TurnedClock, decode
 
@@ -39,7 +40,7 @@ return { cmsgpack.pack(facts), seen, waiting and #waiting or 0 }
 
 def settings(url: str, **changes: Any) -> StoreSettings:
     """Settings under which nothing happens by the passing of real time alone."""
-    return StoreSettings(**{"url": url, "lease": LEASE, "name_wait": 0.0, **changes})
+    return StoreSettings(**{"url": url, "lease": LEASE, "timeout": patient(5), "name_wait": 0.0, **changes})
 
 
 UNMARK = """

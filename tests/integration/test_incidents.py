@@ -16,7 +16,7 @@ from ha_monitor.store.incidents import Phase
 from ha_monitor.store.reader import StoreReader
 from tests.support.celery_app import make_app
 from tests.support.crash_points import INCIDENT
-from tests.support.instances import Fleet, Overrides
+from tests.support.instances import PATIENT_COMMANDS, Fleet, Overrides
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
@@ -79,7 +79,8 @@ def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_noth
     """
 
     def ask(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setenv("HA_MONITOR_CONFIG", str(tmp_path / "fleet.toml"))
+        for name, value in {**PATIENT_COMMANDS, "HA_MONITOR_CONFIG": str(tmp_path / "fleet.toml")}.items():
+            monkeypatch.setenv(name, value)
         status = main(["problems", *arguments])
         return status, capsys.readouterr().out
 

@@ -15,7 +15,7 @@ from ha_monitor.check.online import check_broker
 from ha_monitor.cli.main import main
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.shared_queue import GRACE
-from tests.support.instances import QUICK, Fleet
+from tests.support.instances import PATIENT_COMMANDS, QUICK, Fleet
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 
@@ -35,7 +35,8 @@ def opened(fleet: Fleet) -> list[Line]:
 
 def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[Line]:
     """What `ha-monitor problems` says of a fleet, of which something is wrong."""
-    monkeypatch.setenv("HA_MONITOR_CONFIG", str(folder / "fleet.toml"))
+    for name, value in {**PATIENT_COMMANDS, "HA_MONITOR_CONFIG": str(folder / "fleet.toml")}.items():
+        monkeypatch.setenv(name, value)
     assert main(["problems", "-o", "jsonl"]) == 1
     return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
 

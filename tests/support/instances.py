@@ -21,6 +21,7 @@ from ha_monitor.errors import StoreUnavailable
 from ha_monitor.store.reader import InstanceEntry, StoreReader
 from tests.support.forked import python_process
 from tests.support.ledger import Account, Line, Published, balance
+from tests.support.machine import patient
 from tests.support.process import OwnProcess, wait_until
 from tests.support.proxy import CutLink
 from tests.support.rights import as_monitor
@@ -34,6 +35,18 @@ QUICK: dict[str, dict[str, Any]] = {
     "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.2},
     "batch": {"events": 100},
 }
+PATIENT: dict[str, dict[str, Any]] = {
+    "store": {"timeout": patient(5)},
+    "broker": {"connect_timeout": patient(1.2)},
+}
+"""What a test itself asks of store and broker may take longer, on a busy machine, than an instance waits."""
+PATIENT_COMMANDS = {
+    # A time-out must be shorter than the lease, which commands do not hold.
+    "HA_MONITOR_STORE_LEASE": f"{patient(10):g}",
+    "HA_MONITOR_STORE_TIMEOUT": f"{PATIENT['store']['timeout']:g}",
+    "HA_MONITOR_BROKER_CONNECT_TIMEOUT": f"{PATIENT['broker']['connect_timeout']:g}",
+}
+"""The same, as the environment of a command."""
 
 
 class Output:
@@ -144,7 +157,8 @@ class Fleet:
         settings: Overrides | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Prepare them; they get the documented rights on broker and store, and no other ones.
+        """Prepare them; they get the documented rights on broker and store, and no other ones. `config` is theirs, but
+        for the time-outs: with these the tests look.
 
         :param broker_url: with a user who may do everything: what a worker would have declared is declared with it.
         :param settings: sections that differ from `QUICK`.
@@ -162,7 +176,7 @@ class Fleet:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("HA_MONITOR_", "PYTHON"))}
         environment = clean | {"PYTHONPATH": str(ROOT)} | dict(env or {})
         self.instances = [Instance(str(n + 1), folder, config, environment) for n in range(size)]
-        self.config = msgspec.convert({"node_id": node_id, **sections}, Config)
+        self.config = msgspec.convert({"node_id": node_id, **merged(sections, PATIENT)}, Config)
 
     def __enter__(self) -> Self:
         return self
