@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ RETRIED_ONCE = [
     event("task-started", at=TIME + 10.5, hostname="celery@other"),
     event("task-succeeded", at=TIME + 11, hostname="celery@other"),
 ]
+
+AFTER_START = [(13.5, 24.5), (13.5, 26.0), (10.5, 24.5)]
 
 
 def counter(url: str, name: str) -> Instance:
@@ -90,6 +93,58 @@ def test_each_run_has_its_own_wait(store_url: str, order: list[dict[str, Any]], 
     assert waits.sum("celery_task_queue_wait_time_sum") == pytest.approx(2.5)
     assert waits.sums("celery_task_queue_wait_time_count", by="queue_name") == {"celery": 1, "later": 1}
     assert waits.sum("ha_monitor_clock_skew_total") == 0
+
+
+@pytest.mark.parametrize("backwards", [False, True], ids=["in order", "backwards"])
+@pytest.mark.parametrize(
+    ("sends", "together", "reported"),
+    [
+        *product((True, False), (True, False), [(10.5, 20.5), (10.5, 26.0), (26.0, 27.0), (90.0, 91.0)]),
+        # Without task-sent, only a known end says that the latest start was not retried.
+        *((sends, True, at) for sends, at in product((True, False), AFTER_START)),
+        *((True, False, at) for at in AFTER_START),
+    ],
+)
+def test_a_retry_that_its_worker_reports_late_has_its_own_run(
+    store_url: str, sends: bool, together: bool, reported: tuple[float, float], backwards: bool
+) -> None:
+    """Given a worker that retries a task twice without a delay, and reports a retry only when it has begun the next
+    attempt, or has even ended the task, the lines of the retries have their own runs, and wait for nothing more.
+    """
+    one, bodies = counter(store_url, "host/1"), []
+    if sends:
+        one.apply([event("task-sent", uuid=f"other {retries}", retries=retries) for retries in (0, 1)])
+        bodies = [event("task-sent", at=TIME + 10 * number, retries=number) for number in range(3)]
+    for number, started in enumerate((2, 13, 24)):
+        bodies.append(event("task-received", at=TIME + 10 * number + 1, retries=number))
+        bodies.append(event("task-started", at=TIME + started))
+    bodies += [event("task-retried", at=TIME + at) for at in reported]
+    bodies.append(event("task-succeeded", at=TIME + 25))
+    bodies.sort(key=lambda body: float(body["timestamp"]), reverse=backwards)
+    for batch in [bodies] if together else [[body] for body in bodies]:
+        one.apply(batch)
+
+    items = [item for item in one.emitted if item.entry.event.type == "task-retried"]
+    assert [item.entry.incomplete for item in items] == [False, False]
+    found = [told(build_line(item, Identity("shop", "1", "host", 1), ""))[:2] for item in items]
+    assert sorted(found) == ([(2.0, 1), (3.0, 2)] if sends else [(1.0, 1), (2.0, 2)])
+
+
+def test_a_retry_of_a_later_run_waits_for_its_own_start(store_url: str) -> None:
+    """Given a task that ended after a retry, and is sent once more under its id, its retry is not taken for one of the
+    first run that is told late: it has the wait of its start, which comes after it.
+    """
+    one = counter(store_url, "host/1")
+    first = [event("task-received", at=TIME), event("task-started", at=TIME + 1), event("task-retried", at=TIME + 2)]
+    first += [event("task-received", at=TIME + 3, retries=1), event("task-started", at=TIME + 4)]
+    one.apply([*first, event("task-succeeded", at=TIME + 5)])
+    before = len(one.emitted)
+
+    one.apply(event("task-received", at=TIME + 50), event("task-retried", at=TIME + 60))
+    assert [item.entry.event.type for item in one.emitted[before:]] == ["task-received"]
+    one.apply(event("task-started", at=TIME + 53))
+
+    assert told(lines(one)["task-retried"])[:2] == (3.0, 1)
 
 
 def test_a_wait_is_known_when_both_its_ends_are(store_url: str) -> None:

@@ -14,8 +14,9 @@
 --
 -- A start belongs to the lowest attempt that its worker had received by then and that had not begun; if all had begun
 -- (a redelivery), to the highest. A success or failure belongs to the latest earlier start of its worker that no other
--- one ended; any other end to the latest; a retry to the latest of an attempt before the one that was sent. This
--- compares no clocks of different hosts. Events before an earlier end do not count for an attempt's number.
+-- one ended; any other end to the latest; a retry to the latest of an attempt before the one that was sent, or where its
+-- worker has ended the task, to the attempt that counting its retries gives (steps.lua). This compares no clocks of
+-- different hosts. Events before an earlier end do not count for an attempt's number.
 --
 -- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
 -- is later, to its start. If clocks are wrong, it is corrected or unknown (sender_clocks.lua). `qw` is the wait of the
@@ -98,13 +99,16 @@ do
     return latest
   end
 
-  -- The run of a worker's event, or of any worker's if `mark` is nil; nil if its start is not known. A worker may
-  -- report a retry of a run only after it has begun the retry.
+  -- The run of a worker's event, or of any worker's if `mark` is nil; nil if its start is not known. Then whether a
+  -- retry's run is certain. A worker may report a retry only after it has begun the next attempt.
   local function run_of(facts, code, at, mark)
     local found, is_found_out = steps.run_of_end(facts, code, at, mark)
-    if is_found_out then return found end
+    if is_found_out then return found, false end
     local below, ended = math.huge, 0
+    local is_open = code == nil or code == RETRIED -- what is retried has no other end
     if code == RETRIED then
+      local run = steps.run_of_retry(facts, at, mark)
+      if run then return run, true end
       -- Another worker may have ended the retry before this one reports it.
       ended = steps.end_before(facts, at, mark)
       local sent = sent_until(facts, at, ended)
@@ -114,18 +118,18 @@ do
       if mark == nil or run[2] == mark then
         if code == STARTED then
           if run[1] == at then return run end
-        elseif (at == 0 or run[1] <= at) and run[1] > ended and (run[3] or 0) < below and (code or not run[6]) then
+        elseif (at == 0 or run[1] <= at) and run[1] > ended and (run[3] or 0) < below and not (run[6] and is_open) then
           found = run
         end
       end
     end
-    return found
+    return found, false
   end
 
   local function find_place(facts, code, at, worker)
     if OF_A_RUN[code] then
-      local run = run_of(facts, code, at, mark_of(worker))
-      return run and run[3], run
+      local run, is_certain = run_of(facts, code, at, mark_of(worker))
+      return run and run[3], run, is_certain
     elseif code == RECEIVED then
       local mark = mark_of(worker)
       for _, step in ipairs(facts.rs) do
@@ -141,16 +145,16 @@ do
 
   local places, places_in = {}, nil -- time -> what was found; valid only for these runs, which change with the facts
 
-  -- {attempt or nil, run or nil} of an event of a task whose runs are told apart. Cached, since it is called
-  -- repeatedly.
+  -- {attempt or nil, run or nil, whether a retry's run is certain} of an event of a task whose runs are told apart.
+  -- Cached, since it is called repeatedly.
   local function place_of(facts, code, at, worker)
     local all = steps.runs(facts)
     if all ~= places_in then places, places_in = {}, all end
     local place = places[at]
-    if place and place[1] == code and place[2] == worker then return place[3], place[4] end
-    local number, run = find_place(facts, code, at, worker)
-    places[at] = { code, worker, number, run }
-    return number, run
+    if place and place[1] == code and place[2] == worker then return place[3], place[4], place[5] end
+    local number, run, is_certain = find_place(facts, code, at, worker)
+    places[at] = { code, worker, number, run, is_certain }
+    return number, run, is_certain
   end
 
   -- The wait in µs before a start; negative if the clocks of two hosts differ so; nil if it is not known.
@@ -277,10 +281,10 @@ do
       if code ~= STARTED and OF_A_RUN[code] and at > 0 and (facts.sl > at or facts.w ~= worker) then return false end
       return facts.q ~= nil or not sends(facts.n, false)
     end
-    local number, run = place_of(facts, code, at, worker)
+    local number, run, is_certain = place_of(facts, code, at, worker)
     if number == nil or not is_sending_known(facts, number, sends) then return false end
     if run and run[5] and not is_begun(facts, run[5]) then return false end
-    if code ~= RETRIED then return true end
+    if code ~= RETRIED or is_certain then return true end
     -- Each retry is sent before the worker reports it, and the report is about the latest.
     local ended = steps.end_before(facts, at, mark_of(worker))
     local retries = ended > 0 and steps.retries_since(facts, ended) or facts.xc

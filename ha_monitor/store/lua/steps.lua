@@ -147,6 +147,69 @@ do
     return nil, false
   end
 
+  -- The window of a worker's attempts to which a retry at a time belongs, as far as its own ends tell: the time of its
+  -- first start in it, that of the end that closes it, and that of its first start behind it. Nothing if no end of its
+  -- own closes it.
+  local function closed_window(facts, at, mark)
+    local before, earlier, after = 0, 0, nil
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[2] == mark and ENDS[closing[3]] then
+        if closing[1] < at then
+          before, earlier = closing[1], before
+        elseif not after then
+          after = closing[1]
+        end
+      end
+    end
+    local from, to = earlier, before
+    for _, run in ipairs(steps.runs(facts)) do
+      if run[2] == mark and run[1] > before and run[1] <= at then
+        from, to = before, after
+        break
+      end
+    end
+    if not to then return nil end
+    local first, behind = nil, math.huge
+    for _, run in ipairs(steps.runs(facts)) do
+      if run[2] == mark and run[1] > from then
+        if run[1] > to then
+          behind = run[1]
+          break
+        end
+        first = first or run[1]
+      end
+    end
+    return first, to, behind
+  end
+
+  -- The run of a worker's retry, or nil if that cannot be told by counting. A worker may report a retry without a delay
+  -- only after it has begun, or even ended the next attempt. Once it has ended one, all its earlier attempts were
+  -- retried: if it has reported as many retries, the first is of the first one.
+  function steps.run_of_retry(facts, at, mark)
+    if not facts.tk then return nil end
+    local first, to, behind = closed_window(facts, at, mark)
+    if not first then return nil end
+    local retried, latest = {}, {}
+    for _, run in ipairs(steps.runs(facts)) do
+      if run[2] == mark and run[1] >= first and run[1] <= to and not run[6] then
+        local number = run[3]
+        if not number then return nil end
+        if not latest[number] then retried[#retried + 1] = number end
+        latest[number] = run
+      end
+    end
+    local count, rank = 0, 0
+    for _, closing in ipairs(facts.cl) do
+      if closing[2] == mark and closing[3] == RETRIED and closing[1] >= first and closing[1] < behind then
+        count = count + 1
+        if closing[1] <= at then rank = count end
+      end
+    end
+    if count ~= #retried then return nil end
+    table.sort(retried)
+    return latest[retried[rank]]
+  end
+
   -- The time of the last end before a time, since attempts and runs before it do not belong to later events; 0 if there
   -- is none. With a mark, the last end of that worker.
   function steps.end_before(facts, at, mark)
