@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ha_monitor.cli.main import main
 from tests.integration.storing import Inside, Instance
+from tests.support.instances import environment_of_commands
 from tests.support.measured import Measured, MeasuredTable
 from tests.support.process import free_port
 from tests.support.sentinel import sentinel_of
@@ -30,6 +32,18 @@ def measured(pytestconfig: pytest.Config) -> Measured:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     config.stash[_TABLE].show(terminalreporter)
+
+
+@pytest.fixture
+def problems(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """`ha-monitor problems` about the fleet of a folder, with more arguments: its exit status and what it prints."""
+
+    def ask(folder: Path, *arguments: str) -> tuple[int, str]:
+        for name, value in environment_of_commands(folder).items():
+            monkeypatch.setenv(name, value)
+        return main(["problems", *arguments]), capsys.readouterr().out
+
+    return ask
 
 
 @pytest.fixture

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pytest
 from kombu import Connection
 
-from ha_monitor.cli.main import main
 from ha_monitor.store.incidents import Phase
 from ha_monitor.store.reader import StoreReader
 from tests.support.celery_app import make_app
 from tests.support.crash_points import INCIDENT
-from tests.support.instances import PATIENT_COMMANDS, Fleet, Overrides
+from tests.support.instances import Fleet, Overrides
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 from tests.support.recording import Recorded, publish
@@ -72,17 +71,11 @@ def test_a_queue_that_nobody_consumes_is_seen_without_http(broker_url: str, stor
 
 
 def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_nothing(
-    broker_url: str, store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broker_url: str, store_url: str, tmp_path: Path, problems: Callable[..., tuple[int, str]]
 ) -> None:
     """Given two instances and a worker that is lost, when the leader is killed right after it wrote the incident, the
     other one writes its line, once; and when the worker is back, that it is over, once. `ha-monitor problems` says so.
     """
-
-    def ask(*arguments: str) -> tuple[int, str]:
-        for name, value in {**PATIENT_COMMANDS, "HA_MONITOR_CONFIG": str(tmp_path / "fleet.toml")}.items():
-            monkeypatch.setenv(name, value)
-        status = main(["problems", *arguments])
-        return status, capsys.readouterr().out
 
     with Fleet(tmp_path, broker_url, store_url, size=2, settings=SETTINGS) as fleet:
         victim, other = fleet.instances
@@ -94,7 +87,7 @@ def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_noth
         while time.monotonic() - begun < 8:  # the leader must have listened for as long as a worker may be silent
             beat(broker_url, WORKER)
             time.sleep(1)
-        assert ask("-o", "ids") == (0, "")
+        assert problems(tmp_path, "-o", "ids") == (0, "")
 
         wait_until(lambda: not victim.running, 60, "that the leader dies of the incident", 0.1)
         wait_until(lambda: told(fleet) != [], 60, "the line of the incident", 0.1)
@@ -102,7 +95,7 @@ def test_a_leader_killed_between_an_incident_and_its_line_loses_and_doubles_noth
         wait_until(victim.consumes, 60, "that the victim is back", 0.1)
         assert told(fleet) == [("incident-opened", True)]
         assert phases(fleet) == {WORKER: Phase.FIRING}
-        status, out = ask("-o", "jsonl")
+        status, out = problems(tmp_path, "-o", "jsonl")
         assert (status, [json.loads(row)["kind"] for row in out.splitlines()][:1]) == (1, ["worker-lost"])
 
         def is_over() -> bool:

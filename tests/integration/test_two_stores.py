@@ -7,15 +7,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from ha_monitor.broker.source import max_requeue_delay
 from ha_monitor.check.findings import Severity
 from ha_monitor.check.online import check_broker
-from ha_monitor.cli.main import main
 from ha_monitor.pipeline.broker_link import DEPTH_EVERY
 from ha_monitor.pipeline.shared_queue import GRACE
-from tests.support.instances import PATIENT_COMMANDS, QUICK, Fleet
+from tests.support.instances import QUICK, Fleet
 from tests.support.ledger import Line
 from tests.support.process import wait_until
 
@@ -33,22 +30,8 @@ def opened(fleet: Fleet) -> list[Line]:
     return [line for line in fleet.said("incident-opened") if line["kind"] == "queue-shared"]
 
 
-def problems(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[Line]:
-    """What `ha-monitor problems` says of a fleet, of which something is wrong."""
-    for name, value in {**PATIENT_COMMANDS, "HA_MONITOR_CONFIG": str(folder / "fleet.toml")}.items():
-        monkeypatch.setenv(name, value)
-    assert main(["problems", "-o", "jsonl"]) == 1
-    return [json.loads(text) for text in capsys.readouterr().out.splitlines()]
-
-
-@pytest.fixture
-def ask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Path], list[Line]]:
-    """Asks the command."""
-    return lambda folder: problems(folder, monkeypatch, capsys)
-
-
 def test_two_stores_on_one_queue_are_found(
-    broker_url: str, store_url: str, result_url: str, tmp_path: Path, ask: Callable[[Path], list[Line]]
+    broker_url: str, store_url: str, result_url: str, tmp_path: Path, problems: Callable[..., tuple[int, str]]
 ) -> None:
     """Given a fleet with two instances, and one with the same node_id and another store, a line of each leader and the
     check of both say that the queue is shared, and an incident of each fleet that wakes: `ha-monitor problems` has it.
@@ -81,8 +64,9 @@ def test_two_stores_on_one_queue_are_found(
             (line,) = opened(one)
             assert (line["severity"], line["key"]) == ("page", one.config.queue_name)
             assert f"and this store knows {instances} instance" in line["summary"]
-            row = ask(folder)[0]
-            assert (row["kind"], row["phase"], row["summary"]) == ("queue-shared", "firing", line["summary"])
+            status, out = problems(folder, "-o", "jsonl")
+            row = json.loads(out.splitlines()[0])
+            assert (status, row["kind"], row["phase"], row["summary"]) == (1, "queue-shared", "firing", line["summary"])
 
         assert other.instances[0].stop() == 0
         assert shared(fleet) == []

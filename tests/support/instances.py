@@ -35,18 +35,22 @@ QUICK: dict[str, dict[str, Any]] = {
     "broker": {"heartbeat": 2.0, "prefetch": 200, "connect_timeout": 1.2},
     "batch": {"events": 100},
 }
-PATIENT: dict[str, dict[str, Any]] = {
+_PATIENT: dict[str, dict[str, Any]] = {
     "store": {"timeout": patient(5)},
     "broker": {"connect_timeout": patient(1.2)},
 }
 """What a test itself asks of store and broker may take longer, on a busy machine, than an instance waits."""
-PATIENT_COMMANDS = {
-    # A time-out must be shorter than the lease, which commands do not hold.
-    "HA_MONITOR_STORE_LEASE": f"{patient(10):g}",
-    "HA_MONITOR_STORE_TIMEOUT": f"{PATIENT['store']['timeout']:g}",
-    "HA_MONITOR_BROKER_CONNECT_TIMEOUT": f"{PATIENT['broker']['connect_timeout']:g}",
-}
-"""The same, as the environment of a command."""
+
+
+def environment_of_commands(folder: Path) -> dict[str, str]:
+    """By which a command, too, asks about the fleet of a folder as patiently as a test does."""
+    return {
+        "HA_MONITOR_CONFIG": str(folder / "fleet.toml"),
+        # The configuration wants a lease that is longer than the time-out, and a command has none.
+        "HA_MONITOR_STORE_LEASE": f"{patient(10):g}",
+        "HA_MONITOR_STORE_TIMEOUT": f"{_PATIENT['store']['timeout']:g}",
+        "HA_MONITOR_BROKER_CONNECT_TIMEOUT": f"{_PATIENT['broker']['connect_timeout']:g}",
+    }
 
 
 class Output:
@@ -176,7 +180,7 @@ class Fleet:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("HA_MONITOR_", "PYTHON"))}
         environment = clean | {"PYTHONPATH": str(ROOT)} | dict(env or {})
         self.instances = [Instance(str(n + 1), folder, config, environment) for n in range(size)]
-        self.config = msgspec.convert({"node_id": node_id, **merged(sections, PATIENT)}, Config)
+        self.config = msgspec.convert({"node_id": node_id, **merged(sections, _PATIENT)}, Config)
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.acceptance.faults.conftest import FaultTable
-from tests.support.instances import PATIENT_COMMANDS, ROOT, Fleet, vhost_of
+from tests.support.instances import ROOT, Fleet, environment_of_commands, vhost_of
 from tests.support.ledger import Line, assert_guarantee
 from tests.support.machine import patient
 from tests.support.process import wait_until
@@ -26,8 +26,8 @@ def reasons(fleet: Fleet, event: str) -> list[str]:
 
 
 def check_online(tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ha_monitor", "check", "--online", "--config", str(tmp_path / "fleet.toml")]
-    env = {**os.environ, **PATIENT_COMMANDS}
+    command = [sys.executable, "-m", "ha_monitor", "check", "--online"]
+    env = os.environ | environment_of_commands(tmp_path)
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=patient(60), check=False)
 
 
