@@ -14,9 +14,9 @@
 --
 -- A start belongs to the lowest attempt that its worker had received by then and that had not begun; if all had begun
 -- (a redelivery), to the highest. A success or failure belongs to the latest earlier start of its worker that no other
--- one ended; any other end to the latest; a retry to the latest of an attempt before the one that was sent, or where its
--- worker has ended the task, to the attempt that counting its retries gives (steps.lua). This compares no clocks of
--- different hosts. Events before an earlier end do not count for an attempt's number.
+-- one ended; any other end to the latest. A retry belongs to the latest start of an attempt before the one that was
+-- sent, or, where its worker has ended the task, to the attempt that counting its retries gives (steps.lua). This
+-- compares no clocks of different hosts. Events before an earlier end do not count for an attempt's number.
 --
 -- The wait of a run is the time from when its attempt was sent (without task-sent: received), or from its eta if that
 -- is later, to its start. If clocks are wrong, it is corrected or unknown (sender_clocks.lua). `qw` is the wait of the
