@@ -12,6 +12,7 @@ from typing import Protocol
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.handler_calls import HandlerCalls, Outcome
 from ha_monitor.outputs.line import EventLines
+from ha_monitor.pipeline.in_flight import Merged
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
@@ -87,9 +88,17 @@ class Announcements:
         :param was_redelivered: whether they come from messages that the broker had delivered before.
         """
         self._mark_what_is_lost()
-        if self._store.went_back_at:
-            items = self._repeats.marked(items, was_redelivered=was_redelivered)
-        self._pending.extend(items)
+        self._pending.extend(self._repeats.marked(items, was_redelivered=was_redelivered))
+
+    def add_merged(self, merged: Merged) -> None:
+        """Add what a batch has brought."""
+        batch = None if merged.was_redelivered else merged.batch
+        items = self._repeats.marked_if_shared(merged.applied.items, batch)
+        self.add(items, was_redelivered=merged.was_redelivered)
+
+    def add_due(self, items: list[OutboxItem]) -> None:
+        """Add items whose time has come."""
+        self.add(self._repeats.marked_if_shared(items, None))
 
     def _mark_what_is_lost(self) -> None:
         """Mark the pending items as recovered if the store went back since they were added. It may have lost them:
@@ -101,6 +110,7 @@ class Announcements:
 
     def recover(self, recovered: Recovered) -> None:
         """Continue with the content of the outbox after a connection broke."""
+        self._repeats.connected()
         # A Redis that crashed and lost its last second uses sequence numbers again.
         self._lines_until = min(self._lines_until, recovered.next_sequence)
         # The store does not keep these marks; what it is being given again, others may have announced.
@@ -108,13 +118,15 @@ class Announcements:
         self.add(item._replace(recovered=True) if item.sequence < until else item for item in recovered.items)
 
     def forget(self) -> None:
-        """Drop the pending items here; they are still in the outbox in Redis."""
+        """Without a connection, drop the pending items here; they are still in the outbox in Redis."""
+        self._repeats.disconnected()
         marked = (item.sequence + 1 for item in self._pending if item.recovered)
         self._marked_until = max(self._marked_until, *marked, 0)
         self._pending.clear()
 
     def start_anew(self) -> None:
         """Start with an empty outbox and sequence numbers from 0, since the instance has a new token."""
+        self._repeats.connected()
         self._pending.clear()
         self._lines_until = self._marked_until = 0
 

@@ -45,6 +45,7 @@ def _lasts(world: World, seconds: float, text: str, end: Callable[[], None] | No
         world.watch.note(f"OVER {text}")
         if end is not None:
             end()
+        world.watch.look()  # the next fault may begin within a second
 
     over_at = world.timeline.now + seconds
     world.healthy_at = max(world.healthy_at, over_at)
@@ -250,7 +251,10 @@ def store_away(world: World) -> None:
 
 
 def store_gone_back(world: World) -> None:
-    """The store loses its last seconds."""
+    """The store loses its last seconds, or the last moment before a fail-over."""
+    if world.random.random() < 0.5:
+        _fail_over(world)
+        return
     seconds = world.random.choice([1.0, 3.0, 8.0])
     kept, kept_at = world.server.state(), world.timeline.now
     world.may_lose_leases = True
@@ -260,6 +264,24 @@ def store_gone_back(world: World) -> None:
         world.watch.went_back.append((kept_at, world.timeline.now))
 
     _lasts(world, seconds, "the store will go back to now", back)
+
+
+def _fail_over(world: World) -> None:
+    kept, kept_at = world.server.state(), world.timeline.now
+    world.may_lose_leases = True
+
+    def fail() -> None:
+        world.store_fault = world.random.choice(["refused", "hangs"])
+        world.fail_overs += 1
+        world.server.go_back(kept)
+        world.watch.went_back.append((kept_at, world.timeline.now))
+
+    def over() -> None:
+        world.store_fault = None
+
+    lag, seconds = world.random.choice([0.01, 0.1, 0.5]), world.random.choice([0.5, 3.0, 8.0])
+    world.timeline.after(lag, fail)
+    _lasts(world, lag + seconds, f"the store fails over, and loses {lag} s", over)
 
 
 def broker_away(world: World) -> None:

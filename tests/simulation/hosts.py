@@ -158,6 +158,7 @@ class Process(BareInstance):
         self.clock: HostClock
         self.is_killed = self.is_stopped = self.stop_asked = False
         self.frozen_until = 0.0
+        self._fail_overs = world.fail_overs
         self.is_paused = False
         """Stopped in the middle of a step."""
         self.waits_until: float | None = None
@@ -205,7 +206,12 @@ class Process(BareInstance):
     def store_moment(self, name: str) -> None:
         self.moment(name)
         fault = self.host.store_fault or self.world.store_fault
-        if fault is None or not name.startswith("before"):
+        if not name.startswith("before"):
+            return
+        if self._fail_overs < self.world.fail_overs:
+            self._fail_overs = self.world.fail_overs
+            raise StoreUnavailable("Connection reset by peer")
+        if fault is None:
             return
         if fault == "hangs":
             self.pause(STORE_TIMEOUT)

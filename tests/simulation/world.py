@@ -31,6 +31,8 @@ class World:
         self.timeline = Timeline()
         self.current: Process | None = None
         self.store_fault: str | None = None
+        self.fail_overs = 0
+        """How often all connections to the store were broken."""
         self.may_lose_leases = False
         """Something happened after which one instance may take another's outbox over."""
         self.worker_clocks_stepped = False

@@ -935,6 +935,47 @@ def test_what_a_store_that_went_back_has_lost_is_merged_again_and_nothing_is_ann
     assert announced == sorted([*ALL, ("task-received", "waits"), ("task-started", "waits")])
 
 
+def test_what_another_announced_before_a_fail_over_is_marked_before_anyone_has_noticed_the_loss(amqp: Bed) -> None:
+    """Given a start that waited for its task's name, which another instance brought, and announced just before a
+    fail-over lost that: the first instance to return has lost no call of its own, and announces the start once more, as
+    recovered. What it had received itself is not marked.
+    """
+
+    def publish(kind: str, task: str) -> None:
+        amqp.publish(event(kind, uuid=task, at=amqp.clock.time()))
+
+    one, two = Instance(amqp), Instance(amqp, "2")
+    live(1, one, two)
+    publish("task-started", "waits")
+    live(1, one)
+    live(1, two)
+    before = amqp.server.state()
+    publish("task-received", "waits")
+    two.cycle(3)
+    assert ("task-started", "waits") in two.announced
+
+    publish("task-received", "in hand")
+    amqp.store_trouble.away = StoreUnavailable("away")
+    live(1, one)
+    live(1, two)
+    amqp.server.go_back(before)
+    amqp.store_trouble.away = None
+    publish("task-sent", "waits")
+    live(2, one)
+    live(2, two)
+
+    lines = [line for instance in (one, two) for line in instance.output.lines if "event_time" in line]
+    told = [(line["event"], line["task_id"], line["instance"], bool(line.get("recovered"))) for line in lines]
+    assert sorted(told) == [
+        ("task-received", "in hand", "1", False),
+        ("task-received", "waits", "2", False),
+        ("task-sent", "waits", "1", False),
+        ("task-started", "waits", "1", True),
+        ("task-started", "waits", "2", False),
+    ]
+    assert [len(instance.said("store-went-back")) for instance in (one, two)] == [0, 1]
+
+
 def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given counts that a store has lost, those of before are stored again before anything else is exported."""
     config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:1"))
