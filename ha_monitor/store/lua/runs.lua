@@ -103,7 +103,7 @@ do
   -- retry's run is certain. A worker may report a retry only after it has begun the next attempt.
   local function run_of(facts, code, at, mark)
     local found, is_found_out = steps.run_of_end(facts, code, at, mark)
-    if is_found_out then return found, false end
+    if is_found_out then return found end
     local below, ended = math.huge, 0
     local is_open = code == nil or code == RETRIED -- what is retried has no other end
     if code == RETRIED then
@@ -123,7 +123,7 @@ do
         end
       end
     end
-    return found, false
+    return found
   end
 
   local function find_place(facts, code, at, worker)

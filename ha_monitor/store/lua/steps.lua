@@ -49,6 +49,7 @@ do
 
   local known, known_of -- the runs found last, and the facts in which they were found
   local run_ended_by = {} -- closing -> the run that it ended; nil if the start is not known
+  local retry_in = {} -- closing -> the series of the retry, and which of its retries it is; nil if no start is known
   local not_begun = {} -- mark -> attempt -> when it was received
 
   -- Adds a step to a list of a task's facts.
@@ -77,16 +78,36 @@ do
   end
 
   -- An end belongs to the latest start of its worker that has no other end. Starts of earlier attempts were retried.
-  local function close(closing, open)
-    local of_worker = open[closing[2]]
-    if not ENDS_A_RUN[closing[3]] or not of_worker then return end
-    local run = table.remove(of_worker)
+  local function end_run(closing, open)
+    local run = table.remove(open)
     if not run then return end
     run[6] = true
     run_ended_by[closing] = run
-    for index = #of_worker, 1, -1 do
-      if (of_worker[index][3] or 0) < (run[3] or 0) then table.remove(of_worker, index) end
+    for index = #open, 1, -1 do
+      if (open[index][3] or 0) < (run[3] or 0) then table.remove(open, index) end
     end
+  end
+
+  -- worker: its runs without an end, and its latest series of attempts, up to an end of its own; nil if it began none.
+  local function close(closing, worker)
+    if not worker or not worker.series then return end
+    local code, series = closing[3], worker.series
+    if ENDS_A_RUN[code] then end_run(closing, worker.open) end
+    if code == RETRIED then
+      series.retries = series.retries + 1
+      retry_in[closing] = { series, series.retries }
+    elseif ENDS[code] then
+      series.is_ended = true
+    end
+  end
+
+  -- Adds a run to those of its worker. After an end, a new series of attempts begins.
+  local function open_run(run, worker)
+    if not worker.series or worker.series.is_ended then
+      worker.series = { runs = {}, retries = 0, is_ended = false }
+    end
+    table.insert(worker.series.runs, run)
+    table.insert(worker.open, run)
   end
 
   -- The run of a start. waiting: attempts that the worker has received and not begun.
@@ -108,104 +129,70 @@ do
   -- start may turn out to belong to, if a start of the first is still to come.
   function steps.runs(facts)
     if known_of == facts then return known end
-    local begun, open = {}, {}
-    known, known_of, run_ended_by, not_begun = {}, facts, {}, {}
+    local begun, workers = {}, {}
+    known, known_of, run_ended_by, retry_in, not_begun = {}, facts, {}, {}, {}
     -- If the task has not ended, no run has an end.
     local closings, index = facts.tk and facts.cl or NONE, 1
     for _, step in ipairs(facts.rs) do
       local at, mark, number = step[1], step[2], step[3]
       while closings[index] and closings[index][1] < at do
-        close(closings[index], open)
+        close(closings[index], workers[closings[index][2]])
         -- After an end, attempts are numbered anew.
-        if EVENTS.ends[closings[index][3]] then begun = {} end
+        if ENDS[closings[index][3]] then begun = {} end
         index = index + 1
       end
       local waiting = not_begun[mark]
       if not waiting then
-        waiting, open[mark] = {}, {}
-        not_begun[mark] = waiting
+        waiting = {}
+        not_begun[mark], workers[mark] = waiting, { open = {} }
       end
       if number then
         waiting[number] = at
       else
         local run = begin_run(at, mark, waiting, begun)
         known[#known + 1] = run
-        open[mark][#open[mark] + 1] = run
+        open_run(run, workers[mark])
       end
     end
-    for rest = index, #closings do close(closings[rest], open) end
+    for rest = index, #closings do close(closings[rest], workers[closings[rest][2]]) end
     return known
+  end
+
+  -- What a worker's event at a time has added to `cl`, or nil.
+  local function closing_at(facts, code, at, mark)
+    for _, closing in ipairs(facts.cl or NONE) do
+      if closing[1] == at and closing[2] == mark and closing[3] == code then return closing end
+    end
+    return nil
   end
 
   -- The run that an end of a worker ended, or nil; and whether it was found.
   function steps.run_of_end(facts, code, at, mark)
-    if not ENDS_A_RUN[code] then return nil, false end
+    local closing = ENDS_A_RUN[code] and closing_at(facts, code, at, mark)
+    if not closing then return nil, false end
     steps.runs(facts)
-    for _, closing in ipairs(facts.cl or NONE) do
-      if closing[1] == at and closing[2] == mark and closing[3] == code then return run_ended_by[closing], true end
-    end
-    return nil, false
-  end
-
-  -- The window of a worker's attempts to which a retry at a time belongs, as far as its own ends tell: the time of its
-  -- first start in it, that of the end that closes it, and that of its first start behind it. Nothing if no end of its
-  -- own closes it.
-  local function closed_window(facts, at, mark)
-    local before, earlier, after = 0, 0, nil
-    for _, closing in ipairs(facts.cl or NONE) do
-      if closing[2] == mark and ENDS[closing[3]] then
-        if closing[1] < at then
-          before, earlier = closing[1], before
-        elseif not after then
-          after = closing[1]
-        end
-      end
-    end
-    local from, to = earlier, before
-    for _, run in ipairs(steps.runs(facts)) do
-      if run[2] == mark and run[1] > before and run[1] <= at then
-        from, to = before, after
-        break
-      end
-    end
-    if not to then return nil end
-    local first, behind = nil, math.huge
-    for _, run in ipairs(steps.runs(facts)) do
-      if run[2] == mark and run[1] > from then
-        if run[1] > to then
-          behind = run[1]
-          break
-        end
-        first = first or run[1]
-      end
-    end
-    return first, to, behind
+    return run_ended_by[closing], true
   end
 
   -- The run of a worker's retry, or nil if that cannot be told by counting. A worker may report a retry without a delay
   -- only after it has begun, or even ended the next attempt. Once it has ended one, all its earlier attempts were
-  -- retried: if it has reported as many retries, the first is of the first one.
+  -- retried: if it has reported as many retries, the first report is of the first attempt.
   function steps.run_of_retry(facts, at, mark)
-    if not facts.tk then return nil end
-    local first, to, behind = closed_window(facts, at, mark)
-    if not first then return nil end
+    local closing = closing_at(facts, RETRIED, at, mark)
+    steps.runs(facts)
+    local place = closing and retry_in[closing]
+    if not place or not place[1].is_ended then return nil end
+    local series, rank = place[1], place[2]
     local retried, latest = {}, {}
-    for _, run in ipairs(steps.runs(facts)) do
-      if run[2] == mark and run[1] >= first and run[1] <= to and not run[6] then
-        local number = run[3]
+    for _, run in ipairs(series.runs) do
+      local number = run[3]
+      if not run[6] then
         if not number then return nil end
         if not latest[number] then retried[#retried + 1] = number end
         latest[number] = run
       end
     end
-    local count, rank = 0, 0
-    for _, closing in ipairs(facts.cl) do
-      if closing[2] == mark and closing[3] == RETRIED and closing[1] >= first and closing[1] < behind then
-        count = count + 1
-        if closing[1] <= at then rank = count end
-      end
-    end
-    if count ~= #retried then return nil end
+    if series.retries ~= #retried then return nil end
     table.sort(retried)
     return latest[retried[rank]]
   end
@@ -239,7 +226,7 @@ do
   function steps.after_end(facts)
     local ended, again, closings = facts.tt, nil, facts.cl or NONE
     for _, closing in ipairs(closings) do
-      if EVENTS.ends[closing[3]] then ended = math.max(ended, closing[1]) end
+      if ENDS[closing[3]] then ended = math.max(ended, closing[1]) end
     end
     for _, closing in ipairs(closings) do
       if closing[1] > ended then again = closing[1] end
@@ -250,7 +237,7 @@ do
     for _, closing in ipairs(closings) do
       local at, mark = closing[1], closing[2]
       closed[mark] = math.max(closed[mark] or 0, at)
-      if EVENTS.ends[closing[3]] then ended_here[mark] = true end
+      if ENDS[closing[3]] then ended_here[mark] = true end
     end
     local function is_open(at, mark)
       return at > ended and at > (closed[mark] or 0)
