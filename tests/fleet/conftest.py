@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,8 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_TABLE] = []
 
 
+def _is_of_fleet(item: pytest.Item) -> bool:
+    return item.path.parent == Path(__file__).parent and "fleet" in getattr(item, "fixturenames", ())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    mine = [item for item in items if "fleet" in getattr(item, "fixturenames", ())]
+    mine = [item for item in items if _is_of_fleet(item)]
     for item in mine:
         item.add_marker(pytest.mark.timeout(patient(1200)), append=False)
     # Only those are moved, to the places where such are.
@@ -61,7 +66,7 @@ def fleet(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, table: list[str]
 ) -> Iterator[FleetBed]:
     """Three hosts, and one with RabbitMQ and Redis; the tests follow each other on it."""
-    first = next(item.path.stem for item in request.session.items if "fleet" in getattr(item, "fixturenames", ()))
+    first = next(item.path.stem for item in request.session.items if _is_of_fleet(item))
     try:
         with fleet_bed(tmp_path_factory.mktemp("fleet")) as bed:
             if first != ORDER[0]:

@@ -10,6 +10,7 @@ import pytest
 
 from ha_monitor.outputs.line import EventLine, Identity, build_line
 from ha_monitor.store.duties import Duties
+from ha_monitor.store.outbox import OutboxItem
 from ha_monitor.store.results import Counting, Watching
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_counting import BUCKETS, samples
@@ -35,10 +36,14 @@ def counter(url: str, name: str) -> Instance:
     return Instance(url, counting=Counting(name, BUCKETS)).start()
 
 
+def line_of(item: OutboxItem) -> EventLine:
+    return build_line(item, Identity("shop", "1", "host", 1), "")
+
+
 def lines(*instances: Instance) -> dict[str, EventLine]:
     """The latest line of each type."""
     items = [item for instance in instances for item in instance.emitted]
-    return {item.entry.event.type: build_line(item, Identity("shop", "1", "host", 1), "") for item in items}
+    return {item.entry.event.type: line_of(item) for item in items}
 
 
 def told(line: EventLine) -> tuple[Any, ...]:
@@ -126,7 +131,7 @@ def test_a_retry_that_its_worker_reports_late_has_its_own_run(
 
     items = [item for item in one.emitted if item.entry.event.type == "task-retried"]
     assert [item.entry.incomplete for item in items] == [False, False]
-    found = [told(build_line(item, Identity("shop", "1", "host", 1), ""))[:2] for item in items]
+    found = [told(line_of(item))[:2] for item in items]
     assert sorted(found) == ([(2.0, 1), (3.0, 2)] if sends else [(1.0, 1), (2.0, 2)])
 
 
@@ -206,7 +211,7 @@ def test_the_runs_of_a_worker_whose_clock_is_behind_are_known(store_url: str) ->
         one.apply(event("task-started", at=at + 2, hostname=worker))
         one.apply(event("task-retried", at=at + 3, hostname=worker))
 
-    retried = [build_line(item, Identity("shop", "1", "host", 1), "") for item in one.emitted]
+    retried = [line_of(item) for item in one.emitted]
     retried = [line for line in retried if line.event == "task-retried"]
 
     assert [(line.queue_time, line.retries) for line in retried] == [(2.0, number + 1) for number in range(60)]

@@ -43,7 +43,7 @@ _PATIENT: dict[str, dict[str, Any]] = {
 
 
 def environment_of_commands(folder: Path) -> dict[str, str]:
-    """By which a command, too, asks about the fleet of a folder as patiently as a test does."""
+    """Makes a command ask about the fleet of a folder as patiently as a test does."""
     return {
         "HA_MONITOR_CONFIG": str(folder / "fleet.toml"),
         # The configuration wants a lease that is longer than the time-out, and a command has none.
