@@ -19,7 +19,7 @@ from celery.schedules import crontab
 from ha_monitor.demo.tasks import BROKER, QUEUE, make_app
 from tests.support.dashboard import Window, all_chosen, picture
 from tests.support.instances import Fleet, Overrides
-from tests.support.process import OwnProcess, wait_until
+from tests.support.process import OwnProcess, wait_for_value
 from tests.support.prometheus import PrivatePrometheus
 from tests.support.scraping import free_listen, scrape
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -89,7 +89,7 @@ def run(folder: Path, stack: ExitStack) -> str:
     for one in (*workers, beat):
         one.start()
         stack.callback(one.kill)
-    wait_until(lambda: prometheus.value("sum(celery_worker_up)") == 3, 60, "three workers", 0.5)
+    wait_for_value(lambda: prometheus.value("sum(celery_worker_up)"), 3, 60, "three workers", 0.5)
 
     leader = next(one for one in fleet.instances if scrape(listen, one.name).sum("ha_monitor_leader"))
     acts: dict[int, Callable[[], None]] = {

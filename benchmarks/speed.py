@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from benchmarks.bed import Measured, Services, declare_queue, instance, redis_cpu
 from benchmarks.table import Row
+from tests.support.process import wait_for_value
 from tests.support.recording import Recorded, publish, read_stream
-from tests.support.services import wait_until
 
 ROUNDS = 3
 LINES_BEFORE = 3
@@ -70,7 +70,7 @@ def run(services: Services) -> list[Row]:
 def measure_plain(services: Services, stream: list[Recorded], events: int, name: str) -> Result:
     expected = _count(stream, ("task-succeeded", "task-failed")) + 1
     with services.vhost(name) as broker, Measured(["-m", "benchmarks.plain_monitor", broker, name]) as monitor:
-        wait_until(lambda: _consumers(services, name) == 1, 60, "the plain monitor consuming")
+        wait_for_value(lambda: _consumers(services, name), 1, 60, "the plain monitor consuming")
         # Its queue vanishes with it, so it cannot be filled before it starts; it is held instead.
         monitor.pause()
         publish(broker, [*stream, LAST])

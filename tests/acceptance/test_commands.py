@@ -16,7 +16,7 @@ import pytest
 from ha_monitor.version import __version__
 from tests.support.instances import declare_event_exchange
 from tests.support.machine import patient
-from tests.support.process import OwnProcess, free_port, wait_until
+from tests.support.process import OwnProcess, free_port, wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.rights import as_monitor
 
@@ -92,7 +92,7 @@ def test_check_and_status_of_a_running_instance(broker_url: str, store_url: str,
     env = {**os.environ, **{f"HA_MONITOR_{name.upper()}": url for name, url in urls.items()}}
     process = OwnProcess([sys.executable, "-m", "ha_monitor", "run"], tmp_path / "log", env=env)
     try:
-        wait_until(lambda: command("status", **urls).returncode == 0, 60, "the instance consuming")
+        wait_for_value(lambda: command("status", **urls).returncode, 0, 60, "the instance consuming")
 
         check = command("check", "--online", **urls)
         status = command("status", **urls)
@@ -126,7 +126,7 @@ def test_no_worker_writes_a_row_of_its_own(broker_url: str, store_url: str, tmp_
     log = tmp_path / "log"
     process = OwnProcess([sys.executable, "-m", "ha_monitor", "run"], log, env=env)
     try:
-        wait_until(lambda: command("status", **urls).returncode == 0, 60, "the instance consuming")
+        wait_for_value(lambda: command("status", **urls).returncode, 0, 60, "the instance consuming")
         keys = {"worker.heartbeat": beat, "task.failed": failed}
         publish(broker_url, [Recorded(key, "application/json", "utf-8", json.dumps(e)) for key, e in keys.items()])
         wait_until(lambda: "celery@a" in command("status", **urls).stdout, 60, "the worker")

@@ -23,7 +23,7 @@ from redis import Redis
 from ha_monitor.demo.demo import SETTLED_WITHIN, WORKER_LOG
 from tests.conftest import missing
 from tests.support.machine import Timed, patient
-from tests.support.process import ServiceMissing, program, wait_until
+from tests.support.process import ServiceMissing, program, wait_for_value, wait_until
 from tests.support.services import PrivateRabbitMQ, free_port
 from tests.support.web import get
 
@@ -284,7 +284,7 @@ def test_a_worker_that_dies_is_told_with_the_end_of_its_log(temporary: Path) -> 
     with at_work(temporary) as (process, children):
         (worker,) = (one for one in children if "celery" in one.cmdline())
         worker.send_signal(signal.SIGSTOP)
-        wait_until(lambda: worker.status() == psutil.STATUS_STOPPED, 60, "a worker that is stopped")
+        wait_for_value(worker.status, psutil.STATUS_STOPPED, 60, "a worker that is stopped")
         wait_until(lambda: waiting_tasks(children) > 0, 60, "a task that waits")
         (log,) = temporary.glob(f"*/{WORKER_LOG}")
         written = [f"    {line}".rstrip() for line in log.read_text().splitlines()]

@@ -15,7 +15,7 @@ from kombu import Connection
 from tests.support.capture import capture
 from tests.support.celery_app import make_app
 from tests.support.instances import ROOT, Fleet
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
 from tests.support.workers import CeleryWorker
@@ -78,7 +78,7 @@ def test_a_task_whose_worker_is_killed_is_orphaned_once(fleet: Fleet, broker_url
         assert line["confirmed_by"] == ["worker-lost", "workers"]
         assert line["answered"] == 1
         assert said(fleet, "task-orphaned", healthy) == []
-        wait_until(lambda: exported("ha_monitor_tasks_orphaned") == 1, 30, "the gauge")
+        wait_for_value(lambda: exported("ha_monitor_tasks_orphaned"), 1, 30, "the gauge")
         assert other.nodename != name
 
 
@@ -104,8 +104,8 @@ def test_a_hung_task_is_stuck_once_and_ends_as_any_other(fleet: Fleet, broker_ur
         assert line["seconds"] >= 6
         wait_until(lambda: said(fleet, "task-succeeded", hung), 60, "the task's end")
         assert "source" not in said(fleet, "task-succeeded", hung)[0]
-        wait_until(lambda: exported("ha_monitor_leader") == 1, 60, "a leader that exports")
-        wait_until(lambda: exported("ha_monitor_tasks_stuck") == 0, 30, "the gauge")
+        wait_for_value(lambda: exported("ha_monitor_leader"), 1, 60, "a leader that exports")
+        wait_for_value(lambda: exported("ha_monitor_tasks_stuck"), 0, 30, "the gauge")
         assert said(fleet, "task-orphaned", hung) == []
 
 
@@ -199,7 +199,7 @@ def test_ends_that_nobody_heard_of_are_reconciled_once(
         assert line["traceback"].rstrip().endswith("KeyError: 'no such thing'")
         # Of this one nobody ever heard a word, so there is no record to complete.
         assert said(fleet, "task-succeeded", unseen) == []
-        wait_until(lambda: exported("ha_monitor_tasks_reconciled_total") == 3, 30, "the counter")
+        wait_for_value(lambda: exported("ha_monitor_tasks_reconciled_total"), 3, 30, "the counter")
 
 
 SLOW_HANDLER = """
@@ -245,7 +245,7 @@ def test_a_backlog_is_no_alarm(tmp_path: Path, broker_url: str, store_url: str, 
             publish(broker_url, backlog(kind, numbers, began))
         fleet.start()
 
-        wait_until(lambda: len(fleet.said("task-succeeded")) == 5000, 120, "the ends", 0.5)
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), 5000, 120, "the ends", 0.5)
         line = told_once(fleet, "task-orphaned", "task 5000")
 
         assert line["confirmed_by"] == ["worker-lost", "workers", "result-backend"]

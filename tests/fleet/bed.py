@@ -17,7 +17,7 @@ from tests.fleet.repository import Repository
 from tests.fleet.watch import Watch
 from tests.support.hosts import Bridge, CommandFailed, Host, Services, Suite
 from tests.support.hosts.cgroups import ControlGroups
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.workers import CeleryWorker
 
 NODE_ID = "shop"
@@ -133,7 +133,7 @@ class FleetBed:
         return {(one.host, one.name) for one in self.consuming()}
 
     def wait_until_consuming(self, names: set[tuple[str, str]], timeout: float = 90) -> None:
-        wait_until(lambda: self.names() == names, timeout, f"consuming: {sorted(names)}", ASKED_EACH)
+        wait_for_value(self.names, names, timeout, f"consuming: {sorted(names)}", ASKED_EACH)
 
     def close(self) -> None:
         self._stack.close()

@@ -13,7 +13,7 @@ from kombu import Connection
 from tests.conftest import missing
 from tests.fleet.bed import ALL, CONFIGURED, NAMES, FleetBed, page, ports, run, starts, state_of_pages
 from tests.fleet.packages import ROOT
-from tests.support.process import ServiceMissing, program, wait_until
+from tests.support.process import ServiceMissing, program, wait_for_value
 from tests.support.prometheus import PrivatePrometheus
 
 RULES = ROOT / "packaging/prometheus/ha-monitor.rules.yml"
@@ -117,8 +117,8 @@ def test_prometheus_scrapes_all_instances_by_the_configuration_in_the_readme(fle
         targets = re.findall(r"^ +- (\S+:\d+)$", made, re.MULTILINE)
         assert targets == [f"{fleet.host(name).address}:9541" for name in NAMES]
         with PrivatePrometheus(targets, RULES) as prometheus:
-            wait_until(
-                lambda: prometheus.value("sum(ha_monitor_consuming)") == 3, 60, "three that consume", interval=0.5
+            wait_for_value(
+                lambda: prometheus.value("sum(ha_monitor_consuming)"), 3, 60, "three that consume", interval=0.5
             )
             assert prometheus.value('sum(up{job="ha-monitor"})') == 3
     except ServiceMissing as error:

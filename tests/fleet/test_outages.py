@@ -6,7 +6,7 @@ import time
 
 from tests.fleet.bed import ALL, ASKED_EACH, FleetBed
 from tests.support.machine import Timed
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 
 
 def test_a_host_loses_its_power_and_comes_back(fleet: FleetBed) -> None:
@@ -15,7 +15,7 @@ def test_a_host_loses_its_power_and_comes_back(fleet: FleetBed) -> None:
 
     with fleet.watch.over("power cut of one host, and back") as row:
         vm1.power_cut()
-        wait_until(lambda: fleet.names() == ALL - {("vm1", "1")}, 60, "the end of the dead one's lease", ASKED_EACH)
+        wait_for_value(fleet.names, ALL - {("vm1", "1")}, 60, "the end of the dead one's lease", ASKED_EACH)
         sent = fleet.load.sent
         wait_until(lambda: fleet.load.sent > sent + 30, 60, "tasks that only the others are there for")
         vm1.start()

@@ -15,7 +15,7 @@ import redis
 from tests.support.hosts import RABBITMQ, REDIS, Bridge, Services
 from tests.support.machine import patient
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value
 from tests.support.services import NO_RETRY
 
 RULES = Path(__file__).parents[2] / "packaging/prometheus/ha-monitor.rules.yml"
@@ -85,7 +85,9 @@ def test_rabbitmq_counts_what_a_limited_queue_drops_by_the_names_in_the_alert(se
     # A quorum queue looks at the time when somebody asks for a message, and then not of the one that is handed out.
     in_time = sum(channel.basic_get("quick", no_ack=True) is not None for _ in range(50))
 
-    wait_until(lambda: dropped(address) == [before[0] + 40, before[1] + 50 - in_time], 60, "the counters", interval=0.5)
+    wait_for_value(
+        lambda: dropped(address), [before[0] + 40, before[1] + 50 - in_time], 60, "the counters", interval=0.5
+    )
     connection.close()
     services.delete_vhost("limited")
 

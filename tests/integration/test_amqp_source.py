@@ -22,9 +22,10 @@ from ha_monitor.pipeline.collector import Collected, Collector
 from tests.support import corpus
 from tests.support.certificates import Certificate
 from tests.support.machine import Timed, patient
+from tests.support.process import free_port, wait_for_value, wait_until
 from tests.support.proxy import CutLink
 from tests.support.recording import Recorded, publish
-from tests.support.services import PrivateRabbitMQ, free_port, wait_until
+from tests.support.services import PrivateRabbitMQ
 from tests.unit.builders import event, fact_builder
 
 QUEUE = "celeryev.ha-monitor"
@@ -126,8 +127,8 @@ def test_two_instances_share_the_queue(
 
     assert sorted(got, key=int) == [str(number) for number in range(40)]
     # RabbitMQ counts the consumers now and then.
-    wait_until(
-        lambda: queue_of(rabbitmq, broker_url, "consumers") == {"consumers": 2}, what="two consumers", interval=0.5
+    wait_for_value(
+        lambda: queue_of(rabbitmq, broker_url, "consumers"), {"consumers": 2}, what="two consumers", interval=0.5
     )
 
     def listed() -> bool:
@@ -252,7 +253,7 @@ def test_an_acknowledgement_covers_all_before_it(
     def depth() -> int:
         return queue_of(rabbitmq, broker_url, "messages")["messages"]
 
-    wait_until(lambda: depth() == 0, what="the empty queue", interval=0.5)
+    wait_for_value(depth, 0, what="the empty queue", interval=0.5)
 
 
 def test_a_mark_of_an_earlier_connection_is_ignored(source: Callable[..., AmqpSource], broker_url: str) -> None:
@@ -374,7 +375,9 @@ def test_a_question_ends_if_too_much_is_delivered_before_its_answer(
     bodies = [f"{number:020000}" for number in range(80)]
     send(broker_url, *bodies)
     with rabbitmq.connection(vhost_of(broker_url)) as other:
-        wait_until(lambda: other.channel().queue_declare(QUEUE, passive=True).message_count == 30, what="the prefetch")
+        wait_for_value(
+            lambda: other.channel().queue_declare(QUEUE, passive=True).message_count, 30, what="the prefetch"
+        )
     if first == "length":
         monkeypatch.setattr(one, "_bind_again", lambda: None)
     read = connection.bytes_read
@@ -425,8 +428,8 @@ def test_the_proof_that_the_queue_delivers_takes_nothing(
     busy.prove_delivery()
 
     assert sorted(take(busy, 2)) == ["3", "4"]
-    wait_until(
-        lambda: queue_of(rabbitmq, broker_url, "consumers") == {"consumers": 2}, what="two consumers", interval=0.5
+    wait_for_value(
+        lambda: queue_of(rabbitmq, broker_url, "consumers"), {"consumers": 2}, what="two consumers", interval=0.5
     )
     assert idle.mark().generation == 1
 
@@ -545,7 +548,7 @@ def test_a_quorum_queue_keeps_events_over_a_restart(own_rabbitmq: PrivateRabbitM
     send(url, *map(str, range(50)))
     assert len(take(one, 20)) == 20
     one.acknowledge(one.mark())
-    wait_until(lambda: own_rabbitmq.queues("/", "messages")[QUEUE]["messages"] == 30, what="the acknowledgement")
+    wait_for_value(lambda: own_rabbitmq.queues("/", "messages")[QUEUE]["messages"], 30, what="the acknowledgement")
     own_rabbitmq.kill()
     lost(one)
 
@@ -630,9 +633,9 @@ def test_each_place_in_the_stream_is_acknowledged_once(
         one.heartbeat()
         return sum(collected.batch.message_count for collected in batches)
 
-    wait_until(lambda: acknowledge() == 300, 30, "all messages")
+    wait_for_value(acknowledge, 300, 30, "all messages")
     assert len(batches) > 10
-    wait_until(lambda: queue_of(rabbitmq, broker_url, "messages") == {"messages": 0}, 30, "an empty queue", 0.2)
+    wait_for_value(lambda: queue_of(rabbitmq, broker_url, "messages"), {"messages": 0}, 30, "an empty queue", 0.2)
     acknowledge()
 
 

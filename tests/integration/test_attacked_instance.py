@@ -18,7 +18,7 @@ from tests.support.certificates import Certificate
 from tests.support.clients import many, over_tls
 from tests.support.fault_handlers import VARIABLE, calls
 from tests.support.instances import Fleet, Overrides
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, probe, scrape
 from tests.unit.builders import event
@@ -71,7 +71,7 @@ def test_slow_clients_of_each_kind_stop_nothing(tmp_path: Path, broker_url: str,
     port = int(listen.rpartition(":")[2].replace("%i", "1"))
     with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
         instance = psutil.Process(fleet.instances[0].process.pid)
-        wait_until(lambda: scrape(listen, "1").sum("ha_monitor_leader") == 1, 30, "a leader")
+        wait_for_value(lambda: scrape(listen, "1").sum("ha_monitor_leader"), 1, 30, "a leader")
         threads, files = instance.num_threads(), other_files(instance)
         with contextlib.ExitStack() as stack:
             for kind in (clients.silent, clients.half_head, clients.does_not_read, clients.stays):
@@ -83,7 +83,7 @@ def test_slow_clients_of_each_kind_stop_nothing(tmp_path: Path, broker_url: str,
                 assert instance.num_threads() < limit("TasksMax") / 4
                 wait_for_slots(instance, port, files)
             publish(broker_url, tasks(20))
-            wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
+            wait_for_value(lambda: len(fleet.said("task-succeeded")), 20, 30, "all lines")
 
             def refused() -> float:
                 return scrape(listen, "1").sum("ha_monitor_http_refused_total", reason="crowded")
@@ -115,7 +115,7 @@ def test_slow_tls_clients_of_each_kind_stop_nothing(
                 assert instance.num_threads() <= threads + 3
                 wait_for_slots(instance, port, files)
         publish(broker_url, tasks(5))
-        wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), 5, 30, "all lines")
         assert fleet.instances[0].stop() == 0
         written = fleet.instances[0].process.output()
     assert "Traceback" not in written
@@ -132,14 +132,14 @@ def test_where_descriptors_run_out_slow_clients_give_theirs_back(
     port = int(listen.rpartition(":")[2].replace("%i", "1"))
     with Fleet(tmp_path, broker_url, store_url, size=1, settings={"http": {"listen": listen}}).start() as fleet:
         instance = psutil.Process(fleet.instances[0].process.pid)
-        wait_until(lambda: scrape(listen, "1").sum("ha_monitor_leader") == 1, 30, "a leader")
+        wait_for_value(lambda: scrape(listen, "1").sum("ha_monitor_leader"), 1, 30, "a leader")
         most = instance.num_fds() + 20
         instance.rlimit(psutil.RLIMIT_NOFILE, (most, most))
         with many(clients.half_head, port, MORE_THAN_ALL):
-            wait_until(lambda: probe(listen, "1")[0] == 200, 30, "an answer")
-            wait_until(lambda: scrape(listen, "1").sum("ha_monitor_consuming") == 1, 30, "a scrape")
+            wait_for_value(lambda: probe(listen, "1")[0], 200, 30, "an answer")
+            wait_for_value(lambda: scrape(listen, "1").sum("ha_monitor_consuming"), 1, 30, "a scrape")
             publish(broker_url, tasks(5))
-            wait_until(lambda: len(fleet.said("task-succeeded")) == 5, 30, "all lines")
+            wait_for_value(lambda: len(fleet.said("task-succeeded")), 5, 30, "all lines")
         assert fleet.instances[0].stop() == 0
     unwanted = {"http-request-failed", "library-message", "thread-failed", "store-unavailable", "instance-crashed"}
     assert unwanted & {line["event"] for line in fleet.lines()} == set()
@@ -165,7 +165,7 @@ def test_an_instance_without_any_thread_does_its_work(tmp_path: Path, broker_url
             return sum(handler == "steady" for handler, _ in calls(traces)) == 20
 
         wait_until(all_handled, 60, "the calls of the handlers")
-        wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "all lines")
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), 20, 30, "all lines")
         wanted = ("broadcast", "broker", "handlers", "http", "store", "surveyor")
 
         def silent() -> Counter[tuple[str, str]]:

@@ -20,7 +20,7 @@ from ha_monitor.store.reader import StoreReader
 from tests.support.beats import CeleryBeat
 from tests.support.django_beat import SCHEDULER, environment, write_entries
 from tests.support.instances import Fleet, Instance
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.workers import CeleryWorker
 
 EVERY, GRACE = 4.0, 6.0
@@ -216,7 +216,7 @@ def test_what_becomes_of_a_beat_is_told(broker: str, store_url: str, tmp_path: P
     doubled = [("schedule-doubled", "add"), ("schedule-doubled", "echo")]
     with CeleryBeat(broker, settings):
         began = time.time()
-        wait_until(lambda: sorted(seen.opened("beat-silent")) == doubled, 120, "two beats", 0.1)
+        wait_for_value(lambda: sorted(seen.opened("beat-silent")), doubled, 120, "two beats", 0.1)
         seen.told.append(("started twice", "schedule-doubled", time.time() - began))
     seen.wait_until_over()
 
@@ -254,7 +254,7 @@ def test_a_deploy_and_a_monitor_that_is_away_are_no_incident(
     old.wait_for_round()
     old.stop()
     beat.start()
-    wait_until(lambda: set(seen.judged()) == {"echo", "decode"}, 120, "the schedules of the deploy", 0.2)
+    wait_for_value(lambda: set(seen.judged()), {"echo", "decode"}, 120, "the schedules of the deploy", 0.2)
     wait_until(lambda: seen.judged()["decode"].last is not None, 60, "a run of the new one", 0.2)
     seen.wait_until_judged(time.time() + EVERY + DEPLOYED_WITHIN)
     # The new one fails, and that is told.
@@ -390,7 +390,7 @@ def test_a_beat_whose_schedule_nobody_tells_is_learned_and_its_silence_is_a_warn
     killed = time.time()
     seen.leader.kill()
     tasks = [("learned-missed", "tests.add"), ("learned-missed", "tests.echo")]
-    wait_until(lambda: sorted(seen.opened()) == tasks, 180, "the warnings", 0.1)
+    wait_for_value(lambda: sorted(seen.opened()), tasks, 180, "the warnings", 0.1)
     seen.told.append(("killed", "learned-missed", time.time() - killed))
     assert {line["severity"] for line in seen.lines("incident-opened")} == {"warn"}
     beat.start()

@@ -18,7 +18,7 @@ from ha_monitor.store.results import Candidate, Candidates, Counting, StuckTask,
 from ha_monitor.store.scripts import read_scripts
 from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import Inside, Instance
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.unit.builders import TIME, decode, event
 
 SetTimeOfACall = Callable[[float], None]
@@ -237,7 +237,7 @@ def test_what_cannot_be_announced_yet_is_not_read(store_url: str, inside: Inside
     at_once = len(one.emitted)
     dead.apply(event("custom", uuid=None), announce=False)
     inside.let_lease_end(dead.store.token)
-    wait_until(lambda: len(due(inside, inside.keys.waiting)) == LARGE, 30, "the end of their time")
+    wait_for_value(lambda: len(due(inside, inside.keys.waiting)), LARGE, 30, "the end of their time")
     reads = Reads(inside, "t0")
     for _ in range(3):
         before = reads.made()

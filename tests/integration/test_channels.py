@@ -30,7 +30,7 @@ from tests.conftest import missing
 from tests.support.alertmanager import PrivateAlertmanager
 from tests.support.certificates import Certificate
 from tests.support.messages_shown import KEY, MAIL, blocks, documents, message_to, shown_mail
-from tests.support.process import ServiceMissing, wait_until
+from tests.support.process import ServiceMissing, wait_for_value, wait_until
 from tests.support.receivers import Behaviour, HttpReceiver, MailReceiver, SilentServer, answering, trickling
 from tests.unit.test_notify_message import ended, incident, message
 
@@ -101,9 +101,9 @@ def test_alertmanager_takes_an_alert_and_its_end(receiver: HttpReceiver) -> None
         channel = made(Alertmanager(urls=[server.url, "http://127.0.0.1:9"]))
         firing = message(at=now)
         remark = channel.deliver(firing, deadline())
-        wait_until(lambda: len(receiver.received) == 1, 30, "the word of Alertmanager")
+        wait_for_value(lambda: len(receiver.received), 1, 30, "the word of Alertmanager")
         channel.deliver(message(ended()._replace(ended=now), at=now), deadline())
-        wait_until(lambda: len(receiver.received) == 2, 30, "the end")
+        wait_for_value(lambda: len(receiver.received), 2, 30, "the end")
 
         assert remark == "http://127.0.0.1:9: Connection refused"
         assert [request.document["status"] for request in receiver.received] == ["firing", "resolved"]

@@ -19,7 +19,7 @@ from ha_monitor.store.reader import WorkerEntry
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
 from tests.support.machine import Timed
-from tests.support.process import free_port, wait_until
+from tests.support.process import free_port, wait_for_value, wait_until
 from tests.support.workers import CeleryWorker
 
 UNKNOWN = "no task event received yet; run tasks to find out whether it sends them"
@@ -50,7 +50,7 @@ def test_what_workers_send_is_found_out_and_not_changed(broker_url: str, store_u
         run(sending, 0.0)
         run(plain, 0.0)
         # The leader compares the runs that two heartbeats tell of with the events that came.
-        wait_until(lambda: check()[names[plain]].severity == "warning", 60, "that missing events are noticed")
+        wait_for_value(lambda: check()[names[plain]].severity, "warning", 60, "that missing events are noticed")
         wait_until(lambda: fleet.said("task-events-missing"), 30, "the line about them")
         assert [(line["level"], line["workers"]) for line in fleet.said("task-events-missing")] == [
             ("warning", [names[plain]])

@@ -21,7 +21,7 @@ from tests.conftest import served
 from tests.support.certificates import Certificate
 from tests.support.instances import through
 from tests.support.machine import Timed, patient
-from tests.support.process import free_port, wait_until
+from tests.support.process import free_port, wait_for_value, wait_until
 from tests.support.proxy import CutLink
 from tests.support.reports import RecordedReports
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -168,7 +168,7 @@ def node_for_alarms() -> Iterator[PrivateRabbitMQ]:
 @pytest.fixture
 def alarming(node_for_alarms: PrivateRabbitMQ) -> Iterator[PrivateRabbitMQ]:
     """A RabbitMQ node whose alarms nobody else runs into, without an alarm and without connections."""
-    wait_until(lambda: connections(node_for_alarms) == 0, 30, "the end of other tests' connections")
+    wait_for_value(lambda: connections(node_for_alarms), 0, 30, "the end of other tests' connections")
     yield node_for_alarms
     node_for_alarms.end_alarms()
 

@@ -11,7 +11,7 @@ import psutil
 
 from ha_monitor.pipeline.collector import MAX_BUFFERED_BYTES
 from tests.support.instances import Fleet
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
 from tests.support.services import PrivateRedis
@@ -50,13 +50,13 @@ def test_what_there_is_no_room_for_is_dropped_and_what_comes_later_is_announced(
         wait_until(lambda: fleet.said("events-dropped"), 30, "that it is said")
         grown = memory().rss - before
         own_redis.start()
-        wait_until(
-            lambda: sum("later" in json.dumps(line) for line in fleet.said("custom-event")) == 50, 60, "the rest"
+        wait_for_value(
+            lambda: sum("later" in json.dumps(line) for line in fleet.said("custom-event")), 50, 60, "the rest"
         )
 
         said = sum(line["count"] for line in fleet.said("events-dropped"))
         # A page is used again for a while.
-        wait_until(lambda: scrape(listen, "1").sum(DROPPED) == said, 60, "the metric to say as much as the lines")
+        wait_for_value(lambda: scrape(listen, "1").sum(DROPPED), said, 60, "the metric to say as much as the lines")
         assert fleet.instances[0].stop() == 0
     assert grown < 2 * MAX_BUFFERED_BYTES
     assert LARGE - 70 < said < LARGE

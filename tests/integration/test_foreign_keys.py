@@ -41,7 +41,7 @@ from ha_monitor.store.stuck import RedisOpenTasks
 from tests.integration.storing import NODE, Inside, Instance
 from tests.integration.test_all_or_nothing import LIMITS, life, one_counting
 from tests.support.instances import Fleet
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.store_contract import a_judgement
 from tests.support.threads import ConnectingAtOnce
@@ -406,7 +406,7 @@ def test_instances_whose_shared_keys_are_foreign_go_on(tmp_path: Path, broker_ur
 
     with Fleet(tmp_path, broker_url, store_url, size=2).start() as fleet:
         publish(broker_url, tasks("before"))
-        wait_until(lambda: len(fleet.said("task-succeeded")) == 20, 30, "the first tasks", 0.1)
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), 20, 30, "the first tasks", 0.1)
         for name, kind in TYPES.items():
             if not kind.needed:
                 put(client, getattr(keys, name), "list" if kind.type != "list" else "hash")

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from tests.support.instances import Fleet
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import ask, free_listen, probe, scrape
 from tests.support.services import PrivateRabbitMQ, PrivateRedis
@@ -51,21 +51,21 @@ def test_not_ready_while_something_is_away_and_ready_again_afterwards(
     listen = free_listen(1)
     with Fleet(tmp_path, own_rabbitmq.url(), own_redis.url(), size=1, settings={"http": {"listen": listen}}).start():
         own_redis.pause()
-        wait_until(lambda: probe(listen, "1")[0] == 503, 20, "not ready without Redis")
+        wait_for_value(lambda: probe(listen, "1")[0], 503, 20, "not ready without Redis")
         _, answer = probe(listen, "1")
         assert any(reason.startswith("store: ") for reason in answer["reasons"]), answer
         assert ask(listen, "1", "/livez")[0] == 200
         own_redis.resume()
-        wait_until(lambda: probe(listen, "1")[0] == 200, 30, "ready with Redis again")
+        wait_for_value(lambda: probe(listen, "1")[0], 200, 30, "ready with Redis again")
 
         own_rabbitmq.stop()
-        wait_until(lambda: probe(listen, "1")[0] == 503, 20, "not ready without RabbitMQ")
+        wait_for_value(lambda: probe(listen, "1")[0], 503, 20, "not ready without RabbitMQ")
         _, answer = probe(listen, "1")
         assert (answer["consuming"], answer["store"]) == (False, True), answer
         assert any(reason.startswith("broker: ") for reason in answer["reasons"]), answer
         assert ask(listen, "1", "/livez")[0] == 200
         own_rabbitmq.start()
-        wait_until(lambda: probe(listen, "1")[0] == 200, 60, "ready with RabbitMQ again")
+        wait_for_value(lambda: probe(listen, "1")[0], 200, 60, "ready with RabbitMQ again")
 
 
 def test_the_lag_is_over_when_the_queue_ran_empty(tmp_path: Path, broker_url: str, store_url: str) -> None:
@@ -83,4 +83,4 @@ def test_the_lag_is_over_when_the_queue_ran_empty(tmp_path: Path, broker_url: st
         instance.start()
         wait_until(instance.consumes, 60, "the instance that consumes")
         wait_until(lambda: lag() > 290, 10, "the late event's lag", 0.1)
-        wait_until(lambda: lag() == 0, 30, "the end of the lag", 0.5)
+        wait_for_value(lag, 0, 30, "the end of the lag", 0.5)

@@ -17,7 +17,7 @@ from tests.support.celery_app import make_app
 from tests.support.crash_points import INCIDENT
 from tests.support.instances import Fleet, Overrides
 from tests.support.ledger import Line
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.workers import CeleryWorker
 from tests.unit.builders import event
@@ -61,12 +61,12 @@ def test_a_queue_that_nobody_consumes_is_seen_without_http(broker_url: str, stor
     ):
         queue = connection.SimpleQueue("forgotten")
         queue.put({"task": "x"})
-        wait_until(
-            lambda: phases(fleet, "no-consumer") == {"forgotten": Phase.PENDING}, 60, "that the queue is seen", 0.5
+        wait_for_value(
+            lambda: phases(fleet, "no-consumer"), {"forgotten": Phase.PENDING}, 60, "that the queue is seen", 0.5
         )
         queue.get().ack()
         queue.close()
-        wait_until(lambda: phases(fleet, "no-consumer") == {}, 60, "that it is over", 0.5)
+        wait_for_value(lambda: phases(fleet, "no-consumer"), {}, 60, "that it is over", 0.5)
         assert len(fleet.said("queue-survey-failed")) == 0
 
 
@@ -132,11 +132,11 @@ def test_a_task_that_kills_one_worker_after_the_other_is_told_of_once(
                 nodenames.append(worker.nodename)
                 wait_until(partial(has_ended, worker), 30, "the end of the worker", 0.2)
                 assert worker.process.returncode == -signal.SIGKILL
-        wait_until(lambda: phases(fleet, poison) == {"tests.end_worker": Phase.FIRING}, 90, "the incident", 0.5)
+        wait_for_value(lambda: phases(fleet, poison), {"tests.end_worker": Phase.FIRING}, 90, "the incident", 0.5)
         wait_until(lambda: told(fleet, poison), 15, "its line", 0.2)
         with CeleryWorker(broker_url, "c", pool="solo", env={"TESTS_SURVIVES": "1"}):
-            wait_until(lambda: phases(fleet, poison) == {"tests.end_worker": Phase.RESOLVED}, 60, "its end", 0.5)
-            wait_until(lambda: len(told(fleet, poison)) == 2, 15, "the line of its end", 0.2)
+            wait_for_value(lambda: phases(fleet, poison), {"tests.end_worker": Phase.RESOLVED}, 60, "its end", 0.5)
+            wait_for_value(lambda: len(told(fleet, poison)), 2, 15, "the line of its end", 0.2)
 
         assert [event for event, _ in told(fleet, poison)] == ["incident-opened", "incident-resolved"]
         (line,) = [line for line in fleet.said("incident-opened") if line["kind"] == poison]

@@ -19,7 +19,7 @@ from tests.support.celery_app import make_app
 from tests.support.fault_handlers import VARIABLE
 from tests.support.instances import Fleet, queue_depth, vhost_of
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.renewals import PATIENT, Renewals
 from tests.support.services import PrivateRabbitMQ
@@ -96,7 +96,7 @@ def test_large_events_are_announced_by_rabbitmq(
             return [line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")]
 
         wait_until(lambda: len(ends()) >= len(expected), 120, "all ends", 0.2)
-        wait_until(lambda: queue_depth(broker_url) == 0, 30, "the end of the queue", 0.2)
+        wait_for_value(lambda: queue_depth(broker_url), 0, 30, "the end of the queue", 0.2)
         grown = peak_memory(fleet) - before
         measured("events of 1 to 100 MB: memory of an instance, more than before", f"{grown / 1e6:.0f} MB")
         most = renewals.most_between()
@@ -141,7 +141,7 @@ def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
         for one, other, size in zip(large, small, larges, strict=True):
             ended = event("task-failed", uuid=one, at=TIME + 2, exception=undecodable(size))
             publish(broker_url, [message(ended), message(event("task-succeeded", uuid=other, at=TIME + 2))])
-        wait_until(lambda: in_flight() == 2 * len(larges), 60, "all that may be delivered", 0.5)
+        wait_for_value(in_flight, 2 * len(larges), 60, "all that may be delivered", 0.5)
         time.sleep(2 * DEPTH_EVERY)  # the queue's length is due, whose answer is behind all that
         waited = peak_memory(fleet) - before
         gate.open()
@@ -150,7 +150,7 @@ def test_memory_is_bounded_when_all_that_may_be_delivered_is_large(
             return [line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")]
 
         wait_until(lambda: len(ends()) >= len(large) + len(small), 120, "all ends", 0.2)
-        wait_until(lambda: queue_depth(broker_url) == 0, 30, "the end of the queue", 0.2)
+        wait_for_value(lambda: queue_depth(broker_url), 0, 30, "the end of the queue", 0.2)
         grown = peak_memory(fleet) - before
         delivered = 5 * sum(larges)
         measured(f"{delivered / 1e6:.0f} MB delivered at once: memory, more than before", f"{grown / 1e6:.0f} MB")
@@ -170,7 +170,7 @@ def test_a_large_event_is_announced_by_redis(tmp_path: Path, redis_broker_url: s
         def ends() -> set[str]:
             return {line["task_id"] for line in fleet.said("task-failed") + fleet.said("task-succeeded")}
 
-        wait_until(lambda: ends() == set(about), 60, "all ends", 0.2)
+        wait_for_value(ends, set(about), 60, "all ends", 0.2)
         assert troubles(fleet) == []
 
 

@@ -12,7 +12,7 @@ from ha_monitor.pipeline.collector import batch_parts
 from tests.integration.storing import Inside, Instance
 from tests.support.instances import Fleet, queue_depth
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.renewals import PATIENT, Renewals
 from tests.support.services import PrivateRedis
@@ -47,7 +47,7 @@ def test_messages_of_very_many_events_do_not_stop_the_fleet(
         before = renewals.spent()
         life = [event(f"task-{what}", at=TIME + n) for n, what in enumerate(("received", "started", "succeeded"))]
         publish(broker_url, [*large, message(*life)])
-        wait_until(lambda: queue_depth(broker_url) == 0, 120, "the end of the queue")
+        wait_for_value(lambda: queue_depth(broker_url), 0, 120, "the end of the queue")
         wait_until(
             lambda: sum(entry.stats.get("new", 0) for entry in fleet.entries()) >= MESSAGES * EVENTS + 3,
             120,
@@ -81,8 +81,8 @@ def test_messages_of_too_many_events_keep_no_good_one(
 
     with Fleet(tmp_path, broker_url, store_url, size=1, settings=PATIENT).start() as fleet:
         publish(broker_url, messages)
-        wait_until(lambda: len(fleet.said("task-succeeded")) == count, 60, "the good tasks", 0.2)
-        wait_until(lambda: sum(line["count"] for line in fleet.said("event-rejected")) == count, 30, "the lines", 0.2)
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), count, 60, "the good tasks", 0.2)
+        wait_for_value(lambda: sum(line["count"] for line in fleet.said("event-rejected")), count, 30, "the lines", 0.2)
         (entry,) = fleet.entries()
 
         assert {line["task_id"] for line in fleet.said("task-succeeded")} == {f"good-{n}" for n in range(count)}

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.instances import Fleet, Instance, Overrides
 from tests.support.machine import Timed
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.scraping import Samples, free_listen, scrape
 from tests.support.workers import CeleryWorker
 
@@ -75,7 +75,7 @@ def test_fleet_wide_gauges_are_there_once_and_come_back_within_ten_seconds(
             "celery_active_consumer_count": 2,
         }
         try:
-            wait_until(lambda: sums() == truth, 30, "the fleet's gauges", 0.2)
+            wait_for_value(sums, truth, 30, "the fleet's gauges", 0.2)
         except TimeoutError:
             assert sums() == truth
         leading = leader(fleet, listen)
@@ -102,10 +102,10 @@ def test_fleet_wide_gauges_are_there_once_and_come_back_within_ten_seconds(
         measured("leader killed → the next one exports (lease 5 s)", f"{timed.seconds:.1f} s")
         assert timed.undisturbed < 10, timed
         truth["ha_monitor_instances"] = 2
-        wait_until(lambda: checked_sums() == truth, 15, "the fleet's gauges from the next leader", 0.2)
+        wait_for_value(checked_sums, truth, 15, "the fleet's gauges from the next leader", 0.2)
         leading.start()
         truth["ha_monitor_instances"] = 3
-        wait_until(lambda: checked_sums() == truth, 15, "the fleet's gauges with the former leader", 0.1)
+        wait_for_value(checked_sums, truth, 15, "the fleet's gauges with the former leader", 0.1)
         assert scraped > 10
 
 
@@ -155,13 +155,13 @@ def test_a_killed_worker_is_lost_once_and_recovers_once(
         with Timed() as timed:
             wait_until(lambda: fleet.said("worker-lost"), 25, "the line of the lost worker", 0.1)
         measured("worker killed → worker-lost (lost_after 8 s)", f"{timed.seconds:.1f} s")
-        wait_until(lambda: up(name) == 0, 5, "the gauge of the lost worker")
+        wait_for_value(lambda: up(name), 0, 5, "the gauge of the lost worker")
         assert up(rest) == 1
         victim.start()
         started = time.monotonic()
         wait_until(lambda: fleet.said("worker-recovered"), 15, "the line of the recovered worker", 0.1)
         measured("worker ready again → worker-recovered", f"{time.monotonic() - started:.1f} s")
-        wait_until(lambda: up(name) == 1, 5, "the gauge of the recovered worker")
+        wait_for_value(lambda: up(name), 1, 5, "the gauge of the recovered worker")
         time.sleep(2)
 
         assert [line["worker"] for line in fleet.said("worker-lost")] == [name]

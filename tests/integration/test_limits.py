@@ -12,7 +12,7 @@ from tests.support.capture import capture
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet, queue_depth
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.scraping import free_listen, scrape
 from tests.support.services import PrivateRabbitMQ
 from tests.support.workers import CeleryWorker
@@ -63,13 +63,13 @@ def test_what_a_limit_drops_is_counted(
         before = dropped_by(rabbitmq, cause)
         for _ in range(20):
             app.tasks["tests.add"].delay(1, 2)
-        wait_until(lambda: succeeded(fleet) == 20, 30, "the tasks before")
+        wait_for_value(lambda: succeeded(fleet), 20, 30, "the tasks before")
         for one in fleet.instances:
             assert one.stop() == 0
         heard = sum(line["messages"] for line in fleet.said("instance-stopped"))
         for _ in range(RUNS):
             app.tasks["tests.add"].delay(1, 2)
-        wait_until(lambda: worker.log().count("succeeded in") == 20 + RUNS, 60, "the tasks unseen")
+        wait_for_value(lambda: worker.log().count("succeeded in"), 20 + RUNS, 60, "the tasks unseen")
         truth.wait_for("task-succeeded", 20 + RUNS)
         if cause == "expired":
             # Heartbeats go on.
@@ -98,5 +98,5 @@ def test_what_a_limit_drops_is_counted(
         measured("… messages that RabbitMQ says it dropped", str(dropped_by(rabbitmq, cause) - before))
         assert unheard >= RUNS / 4
         assert lost(fleet) == {worker.nodename: unheard}
-        wait_until(lambda: exported(fleet, listen) == unheard, 10, "the counters")
+        wait_for_value(lambda: exported(fleet, listen), unheard, 10, "the counters")
         assert runs_unheard() == unheard

@@ -12,7 +12,7 @@ import redis
 from ha_monitor.store.keys import Keys
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet, Overrides
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value
 from tests.support.scraping import Samples, free_listen, scrape
 from tests.support.workers import CeleryWorker
 
@@ -65,7 +65,7 @@ def test_the_sum_is_what_the_workers_did_through_kills(tmp_path: Path, broker_ur
             return {key: total(scraped, f"celery_task_{key[0]}_total", name=key[1]) for key in expected}
 
         try:
-            wait_until(lambda: found() == expected, 60, "the exact sums", 0.5)
+            wait_for_value(found, expected, 60, "the exact sums", 0.5)
         except TimeoutError:
             assert found() == expected
         time.sleep(3)
@@ -108,10 +108,10 @@ def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
             return {queue: total(scraped(), "celery_active_worker_count", queue_name=queue) for queue in queues}
 
         queues = {"mail": 1.0, "celery": 1.0, "other": 1.0, "forgotten": 0.0}
-        wait_until(lambda: surveyed() == queues, 40, "a survey with both workers", 0.5)
+        wait_for_value(surveyed, queues, 40, "a survey with both workers", 0.5)
         assert total(scraped(), "celery_queue_length", queue_name="forgotten") == 1
         known = redis.Redis.from_url(store_url)
-        wait_until(lambda: list(known.hvals(Keys("ha-monitor", "fleet").worker_queues)) == [b"mail"], 10, "the store")
+        wait_for_value(lambda: list(known.hvals(Keys("ha-monitor", "fleet").worker_queues)), [b"mail"], 10, "the store")
         for queue in ("mail", "celery", "other"):
             for _ in range(5):
                 app.tasks["tests.add"].apply_async((1, 2), queue=queue)
@@ -121,10 +121,10 @@ def test_where_producers_send_no_task_sent_the_queue_is_the_worker_s(
             return {**found, "all": total(scraped(), "celery_task_succeeded_total")}
 
         expected = {"mail": 5.0, "celery": 10.0, "other": 0.0, "forgotten": 0.0, "all": 15.0}
-        wait_until(lambda: counted() == expected, 30, "the counts by queue", 0.5)
+        wait_for_value(counted, expected, 30, "the counts by queue", 0.5)
         assert total(scraped(), "celery_task_runtime_count", queue_name="mail") == 5
 
         def told() -> dict[str, int]:
             return Counter(str(line.get("queue")) for line in fleet.said("task-succeeded"))
 
-        wait_until(lambda: told() == {"mail": 5, "celery": 10}, 30, "the lines by queue", 0.5)
+        wait_for_value(told, {"mail": 5, "celery": 10}, 30, "the lines by queue", 0.5)

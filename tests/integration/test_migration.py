@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import missing
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet, Overrides
-from tests.support.process import ServiceMissing, wait_until
+from tests.support.process import ServiceMissing, wait_for_value, wait_until
 from tests.support.prometheus import PrivatePrometheus
 from tests.support.scraping import free_listen
 from tests.support.workers import CeleryWorker
@@ -58,7 +58,7 @@ def prometheus(
             missing(error)
         stack.enter_context(Fleet(tmp_path, broker_url, store_url, size=1, settings=settings).start())
         stack.enter_context(CeleryWorker(broker_url, "a", send_sent_event=True))
-        wait_until(lambda: server.value("sum(celery_worker_up)") == 1, 40, "the worker in Prometheus", 0.5)
+        wait_for_value(lambda: server.value("sum(celery_worker_up)"), 1, 40, "the worker in Prometheus", 0.5)
         for name, arguments in ARGUMENTS.items():
             for _ in range(sum(TASKS[name][:2])):
                 order(name, arguments)
@@ -123,7 +123,7 @@ def test_quantiles_have_the_run_times_while_tasks_run(prometheus: PrivatePrometh
     for _ in range(4):
         order("tests.slow", (1.2,))
     ended = 'sum(celery_task_runtime_count{name="tests.slow"})'
-    wait_until(lambda: prometheus.value(ended) == 4, 60, "the ends of the slow tasks", 0.5)
+    wait_for_value(lambda: prometheus.value(ended), 4, 60, "the ends of the slow tasks", 0.5)
 
     for share, expected in ((0.5, 1.75), (0.95, 2.425), (0.99, 2.485)):
         buckets = f"sum by (name, job, le) (irate(celery_task_runtime_bucket{{{OURS}}}[1m]))"
@@ -154,9 +154,9 @@ def test_flower_s_names_have_their_rows(prometheus: PrivatePrometheus, order: Or
 
     wait_until(lambda: wanted.items() <= found().items(), 30, "the events under Flower's name", 0.5)
     # Each rule is evaluated in its turn, and by what was scraped until then.
-    wait_until(lambda: prometheus.value("sum(flower_worker_online)") == 1, 30, "the worker", 0.5)
+    wait_for_value(lambda: prometheus.value("sum(flower_worker_online)"), 1, 30, "the worker", 0.5)
     running = "sum(flower_worker_number_of_currently_executing_tasks)"
-    wait_until(lambda: prometheus.value(running) == 0, 10, "what is recorded of an idle worker", 0.5)
+    wait_for_value(lambda: prometheus.value(running), 0, 10, "what is recorded of an idle worker", 0.5)
     held = 'flower_worker_prefetched_tasks{worker!=""}'
     nothing = dict.fromkeys(TASKS, 0.0)
 
@@ -166,7 +166,7 @@ def test_flower_s_names_have_their_rows(prometheus: PrivatePrometheus, order: Or
     def has_tasks(expression: str, tasks: set[str]) -> bool:
         return values(expression).keys() == tasks
 
-    wait_until(lambda: values(held) == nothing, 30, "what is recorded of tasks that are held", 0.5)
+    wait_for_value(lambda: values(held), nothing, 30, "what is recorded of tasks that are held", 0.5)
     succeed = {"tests.add", "tests.flaky"}
     recorded = "sum by (task) (flower_task_runtime_seconds_count) > 0"
     wait_until(partial(has_tasks, recorded, succeed), 30, "the recorded run times", 0.5)

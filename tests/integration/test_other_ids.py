@@ -9,7 +9,7 @@ from uuid import UUID
 from ha_monitor.events.task_id import text_of_id
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value
 from tests.support.workers import CeleryWorker
 
 AS_TEXT = "8d3b9c4e-1f0a-4b7e-9a51-2f6d0c1e7a90"
@@ -27,7 +27,7 @@ def test_tasks_with_other_ids_are_announced(tmp_path: Path, redis_broker_url: st
         # Only the sender tells the queue, and sends its event behind the task: a quick worker would be first.
         fleet.wait_until_merged(len(ids))
         with CeleryWorker(redis_broker_url, pool="solo"):
-            wait_until(lambda: len(fleet.said("task-succeeded")) == len(ids), 60, "the ends", 0.2)
+            wait_for_value(lambda: len(fleet.said("task-succeeded")), len(ids), 60, "the ends", 0.2)
 
         found = {line["task_id"]: line for line in fleet.said("task-succeeded")}
         assert set(found) == {AS_TEXT, "42", text_of_id(LONG)}

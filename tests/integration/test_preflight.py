@@ -21,7 +21,7 @@ from ha_monitor.store.reader import StoreReader
 from tests.integration.storing import Instance
 from tests.support.certificates import Certificate
 from tests.support.instances import vhost_of
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.rights import PASSWORD, STORE_USER, as_monitor, broker_rules, broker_user, documented_permissions
 from tests.support.sentinel import SERVICE, sentinel_of
 from tests.support.services import PrivateRabbitMQ, PrivateRedis, free_port
@@ -210,7 +210,7 @@ def test_sentinels_that_cannot_fail_over_are_found(own_redis: PrivateRedis, tmp_
                 url = f"sentinel://127.0.0.1:{sentinel}{more}/{service}"
                 return StoreReader(StoreSettings(url=url, timeout=0.5), "ha-monitor").sentinel_problems()
 
-            wait_until(lambda: told() == [], 60, "that the sentinel knows the replica")
+            wait_for_value(told, [], 60, "that the sentinel knows the replica")
             watcher.execute_command("SENTINEL", "SET", SERVICE, "quorum", "2")
             too_few = told()
             replica.kill()

@@ -20,7 +20,7 @@ from tests.support.certificates import Certificate
 from tests.support.dashboard import Window, all_chosen, filled, marks, panels, picture, variables
 from tests.support.instances import Fleet, Overrides
 from tests.support.measured import Measured
-from tests.support.process import ServiceMissing, wait_until
+from tests.support.process import ServiceMissing, wait_for_value, wait_until
 from tests.support.prometheus import PrivatePrometheus
 from tests.support.scraping import free_listen, scrape
 from tests.support.services import PrivateRabbitMQ
@@ -92,7 +92,7 @@ def test_prometheus_has_the_truth_through_the_death_of_the_leader(
         CeleryWorker(broker_url, "a", send_sent_event=True) as one,
         CeleryWorker(broker_url, "b", pool="threads", send_sent_event=True) as other,
     ):
-        wait_until(lambda: prometheus.value("sum(celery_worker_up)") == 2, 40, "two workers in Prometheus", 0.5)
+        wait_for_value(lambda: prometheus.value("sum(celery_worker_up)"), 2, 40, "two workers in Prometheus", 0.5)
         began = time.monotonic()
         ids: dict[str, set[str]] = {"tests.add": set(), "tests.fail": set()}
         for number in range(40):
@@ -244,18 +244,18 @@ def test_alerts_fire_when_it_happens_and_end_when_it_is_over(
 
         def wait_for(firing: set[str], what: str) -> None:
             began = time.monotonic()
-            wait_until(lambda: alerts("firing") == firing, 60, what, 0.2)
+            wait_for_value(lambda: alerts("firing"), firing, 60, what, 0.2)
             measured(what, f"{time.monotonic() - began:.1f} s")
 
         up = "sum(up) == 3 and on() sum(celery_worker_up) == 2"
         wait_until(lambda: prometheus.query(up) and alerts("firing") == set(), 60, "a fleet that is well", 0.5)
         time.sleep(10)  # for as long as an alert would take, and until silence of a worker means something
         assert prometheus.query('max_over_time(ALERTS{alertstate="firing"}[10s])') == []
-        wait_until(lambda: alerts("pending") == set(), 60, "that none is pending", 0.2)
+        wait_for_value(lambda: alerts("pending"), set(), 60, "that none is pending", 0.2)
 
         missing_one = next(one for one in fleet.instances if not scrape(listen, one.name).sum("ha_monitor_leader"))
         missing_one.kill()
-        wait_until(lambda: alerts("pending") == {"HaMonitorInstanceMissing"}, 20, "the alert's wait", 0.1)
+        wait_for_value(lambda: alerts("pending"), {"HaMonitorInstanceMissing"}, 20, "the alert's wait", 0.1)
         wait_for({"HaMonitorInstanceMissing"}, "instance killed → HaMonitorInstanceMissing fires (for: 3 s)")
         missing_one.start()
         wait_for(set(), "instance started → no alert")
@@ -288,8 +288,8 @@ def test_metrics_behind_a_password_from_a_credential_and_tls(
     good, bad = scraping(options=knowing), scraping(options=trusting)
     env = {"CREDENTIALS_DIRECTORY": str(credentials)}
     with Fleet(tmp_path, broker_url, store_url, settings={"http": http}, env=env).start() as fleet:
-        wait_until(lambda: good.value("sum(ha_monitor_consuming)") == 3, 30, "the metrics", 0.5)
-        wait_until(lambda: bad.value("count(up)") == 3, 30, "its attempts", 0.5)
+        wait_for_value(lambda: good.value("sum(ha_monitor_consuming)"), 3, 30, "the metrics", 0.5)
+        wait_for_value(lambda: bad.value("count(up)"), 3, 30, "its attempts", 0.5)
 
         assert good.value("sum(up)") == 3
         assert bad.value("sum(max_over_time(up[1m]))") == 0

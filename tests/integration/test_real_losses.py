@@ -14,7 +14,7 @@ from tests.support.capture import Capture, capture
 from tests.support.celery_app import make_app
 from tests.support.instances import Fleet
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.scraping import free_listen, scrape
 from tests.support.workers import CeleryWorker
@@ -101,7 +101,7 @@ def test_a_purge_is_counted_to_the_task(tmp_path: Path, broker_url: str, store_u
         for _ in range(20):
             app.tasks["tests.add"].delay(1, 2)
             app.tasks["tests.add"].apply_async((1, 2), queue="other")
-        wait_until(lambda: succeeded(fleet) == 40, 30, "the tasks before")
+        wait_for_value(lambda: succeeded(fleet), 40, 30, "the tasks before")
         # A heartbeat is looked at when the next one has come.
         for _ in range(2):
             wait_for_heartbeats(truth, {first.nodename: 20, second.nodename: 20})
@@ -121,12 +121,12 @@ def test_a_purge_is_counted_to_the_task(tmp_path: Path, broker_url: str, store_u
             app.tasks["tests.add"].delay(1, 2)
         expected = {first.nodename: 123, second.nodename: 45}
         try:
-            wait_until(lambda: lost(fleet) == expected, 45, "the lines of what was lost", 0.2)
+            wait_for_value(lambda: lost(fleet), expected, 45, "the lines of what was lost", 0.2)
         except TimeoutError:
             assert lost(fleet) == expected
         took = time.monotonic() - began
         measured("events purged / found, on two workers", f"168 / {sum(lost(fleet).values())} after {took:.1f} s")
-        wait_until(lambda: exported(fleet, listen) == 168, 10, "the counters")
+        wait_for_value(lambda: exported(fleet, listen), 168, 10, "the counters")
         time.sleep(6)
 
         assert lost(fleet) == expected
@@ -147,7 +147,7 @@ def test_losses_are_not_looked_for_where_tasks_send_no_events(tmp_path: Path, br
 
     with Fleet(tmp_path, broker_url, store_url, size=1, settings=settings).start() as fleet:
         publish(broker_url, [Recorded("task.multi", "application/json", "utf-8", json.dumps(stream))])
-        wait_until(lambda: heartbeats_left() == [1], 30, "all heartbeats but the last were looked at", 0.2)
+        wait_for_value(heartbeats_left, [1], 30, "all heartbeats but the last were looked at", 0.2)
         fleet.instances[0].stop()
         assert fleet.said("worker-online")
         assert lost(fleet) == {}

@@ -18,7 +18,7 @@ from tests.support.instances import Fleet, queue_depth
 from tests.support.ledger import Published, assert_guarantee
 from tests.support.measured import Measured
 from tests.support.poisoned import POISON
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import Recorded, publish, read_stream, replicate
 
 HEARTBEAT = Recorded(
@@ -80,7 +80,7 @@ def test_a_message_that_kills_everybody_costs_no_other_event(
         start_the_dead(fleet)
         wait_until(lambda: published.are_in(list(fleet.lines())), 60, "all others", 0.1)
         account = fleet.account(published)
-        wait_until(lambda: queue_depth(broker_url) == 0, 30, "an empty queue", 0.1)
+        wait_for_value(lambda: queue_depth(broker_url), 0, 30, "an empty queue", 0.1)
     measured("until a message that kills everybody is set aside", f"{deaths} deaths in {took:.0f} s")
 
     assert deaths > SET_ASIDE_AFTER

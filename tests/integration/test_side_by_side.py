@@ -24,7 +24,7 @@ from tests.side_by_side import (
     files_of,
 )
 from tests.support.machine import are_others_busy, patient
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,11 +205,11 @@ def test_fewer_run_at_once_while_the_machine_is_busy() -> None:
     runner = Runner([Held(name, []) for name in may_end], at_once=4, at_least=2, is_busy=lambda: True)
     thread = threading.Thread(target=runner.run)
     thread.start()
-    wait_until(lambda: len(begun) == 3, what="the beginning of three")
+    wait_for_value(lambda: len(begun), 3, what="the beginning of three")
     may_end["a"].set()
-    wait_until(lambda: ended == ["a"], what="the end of one")
+    wait_for_value(lambda: ended, ["a"], what="the end of one")
     may_end["b"].set()
-    wait_until(lambda: len(begun) == 4, what="the beginning of the last one")
+    wait_for_value(lambda: len(begun), 4, what="the beginning of the last one")
     for name in ("c", longest):
         may_end[name].set()
     thread.join(patient(10))

@@ -26,7 +26,7 @@ from tests.integration.test_http import get, made
 from tests.support import clients
 from tests.support.certificates import Certificate
 from tests.support.clients import HEAD, Connect, is_over, many, over_tls
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 
 SLOW = {
     "silent": (clients.silent, False),
@@ -136,7 +136,7 @@ def test_a_slow_client_ends_at_the_deadline(
     connect, tls = slow(kind, certificates)
     with served(tls) as one:
         client = connect(one.port)
-        wait_until(lambda: one.not_served[Refusal.DEADLINE] == 1, 60, "the deadline")
+        wait_for_value(lambda: one.not_served[Refusal.DEADLINE], 1, 60, "the deadline")
         wait_until(lambda: is_over(client), 60, "the end")
         client.close()
     assert one.lines == []
@@ -146,7 +146,7 @@ def test_what_a_client_did_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) 
     """Given a client that does not read its answer, the kernel does not go on to hold it after the deadline."""
     monkeypatch.setattr(connections, "DEADLINE", 0.3)
     with served() as one, clients.does_not_read(one.port) as client:
-        wait_until(lambda: one.not_served[Refusal.DEADLINE] == 1, 60, "the deadline")
+        wait_for_value(lambda: one.not_served[Refusal.DEADLINE], 1, 60, "the deadline")
         with pytest.raises(ConnectionResetError):
             while client.recv(65536):
                 pass
@@ -181,7 +181,7 @@ def test_probes_are_answered_while_scrapers_wait_and_one_more_of_those_is_sent_a
         with many(clients.silent, one.port, MAX_SCRAPERS) as waiting:
             for client in waiting:
                 client.sendall(HEAD + b"\r\n")
-            wait_until(lambda: len(one.askers) == MAX_SCRAPERS, 30, "all to wait")
+            wait_for_value(lambda: len(one.askers), MAX_SCRAPERS, 30, "all to wait")
             assert one.get("/metrics")[0] == 503
             with many(clients.half_head, one.port, 2 * MAX_CONNECTIONS):
                 assert one.get("/livez")[0] == 200
@@ -201,13 +201,13 @@ def test_who_gives_up_does_not_take_the_scrape_from_the_others() -> None:
         before = one.apples.collected
         one.apples.go_on.clear()
         with pytest.MonkeyPatch.context() as short, clients.silent(one.port) as second:
-            wait_until(lambda: one.server.connections() == 1, 30, "the second, with its long deadline")
+            wait_for_value(one.server.connections, 1, 30, "the second, with its long deadline")
             short.setattr(connections, "DEADLINE", 0.3)
             with clients.silent(one.port) as first:
                 for client in (first, second):
                     client.sendall(HEAD + b"\r\n")
-                wait_until(lambda: len(one.askers) == 2, 30, "both to wait")
-                wait_until(lambda: one.not_served[Refusal.DEADLINE] == 1, 30, "the first one's deadline")
+                wait_for_value(lambda: len(one.askers), 2, 30, "both to wait")
+                wait_for_value(lambda: one.not_served[Refusal.DEADLINE], 1, 30, "the first one's deadline")
             one.apples.go_on.set()
             with second.makefile("rb") as answer:
                 assert answer.read().count(b"\napples{") == 2000
@@ -223,9 +223,9 @@ def test_stopping_does_not_wait_for_a_scrape_and_says_nothing(
         with many(clients.silent, one.port, 3) as waiting:
             for client, accept in zip(waiting, ("a/b", "application/openmetrics-text", "a/b"), strict=True):
                 client.sendall(HEAD + f"Accept: {accept}\r\n\r\n".encode())
-            wait_until(lambda: len(one.askers) == 3, 30, "all to wait")
+            wait_for_value(lambda: len(one.askers), 3, 30, "all to wait")
             # A scrape that has not begun when the server stops is given up.
-            wait_until(lambda: one.apples.collected == 1, 30, "the first scrape")
+            wait_for_value(lambda: one.apples.collected, 1, 30, "the first scrape")
             one.server.stop()
             for client in waiting:
                 wait_until(partial(is_over, client), 30, "the end")
@@ -261,7 +261,7 @@ def test_clients_that_hang_up_leave_nothing_behind(
             leave(connect(one.port))
         assert one.get("/livez")[0] == 200
         held = one.server.connections
-        wait_until(lambda: held() == 0, 60, "all places to be free")
+        wait_for_value(held, 0, 60, "all places to be free")
         assert threading.active_count() <= before + 1  # that of the scrapes
     assert one.lines == []
     assert capfd.readouterr().err == ""
@@ -298,7 +298,7 @@ def test_a_connection_is_closed_with_the_answer(monkeypatch: pytest.MonkeyPatch,
     with served() as one, clients.silent(one.port) as client:
         client.sendall(f"GET /livez HTTP/1.1\r\nHost: here\r\n{close}\r\n".encode())
         wait_until(lambda: is_over(client), 30, "the end")
-        wait_until(lambda: one.server.connections() == 0, 60, "the place to be free")
+        wait_for_value(one.server.connections, 0, 60, "the place to be free")
         assert one.not_served == {}
 
 

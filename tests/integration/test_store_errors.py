@@ -17,8 +17,9 @@ from ha_monitor.store.connection import StoreConnection
 from tests.integration.storing import Inside, Instance
 from tests.support.certificates import Certificate
 from tests.support.machine import Timed
+from tests.support.process import free_port, wait_for_value, wait_until
 from tests.support.proxy import CutLink
-from tests.support.services import PrivateRedis, free_port, wait_until
+from tests.support.services import PrivateRedis
 from tests.unit.builders import TIME, decode, event
 
 EVENTS = [event("task-received"), event("task-started", at=TIME + 1)]
@@ -70,7 +71,7 @@ def test_a_half_open_connection_is_noticed(store_url: str, link: CutLink) -> Non
 
     link.drop()
     link.heal()
-    wait_until(lambda: link.connections == 0, what="the end of the old connections")
+    wait_for_value(lambda: link.connections, 0, what="the end of the old connections")
     instance.recover()
     instance.apply(event("task-succeeded", at=TIME + 2))
     assert instance.types == ["task-received", "task-started", "task-succeeded"]
@@ -80,7 +81,7 @@ def test_a_reply_that_is_lost_loses_no_announcement(store_url: str) -> None:
     """Given a batch that Redis merged but whose reply never came, recovering brings what is to be announced."""
     instance, inside = Instance(store_url).start(), Inside(store_url)
     instance.store.send_apply(decode(EVENTS))
-    wait_until(lambda: inside.outbox(instance.store.token) == 2, what="the merge")
+    wait_for_value(lambda: inside.outbox(instance.store.token), 2, what="the merge")
     instance.store.close()
     with pytest.raises(StoreUnavailable):
         instance.store.receive_apply()

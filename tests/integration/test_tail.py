@@ -16,7 +16,7 @@ from ha_monitor.store.tail import WANTED_FOR, TailGap
 from tests.integration.storing import Inside, Instance
 from tests.integration.test_store_contract import RedisBed
 from tests.support.instances import ROOT, Fleet
-from tests.support.process import OwnProcess, wait_until
+from tests.support.process import OwnProcess, wait_for_value, wait_until
 from tests.support.recording import Recorded, publish
 from tests.support.rights import as_monitor
 from tests.support.services import PrivateRedis
@@ -166,7 +166,7 @@ def test_no_event_is_missing_over_the_death_of_an_instance(
         some = Tailing(tmp_path, url, fleet.node_id, "state=SUCCESS", "task_id=task-1*")
         publish(broker_url, lives(0, 400))
         wait_until(lambda: len(all_of_it.lines()) > 100, 60, "some events")
-        wait_until(lambda: sorted(one.leads for one in fleet.entries()) == [False, True], 60, "one that leads of two")
+        wait_for_value(lambda: sorted(one.leads for one in fleet.entries()), [False, True], 60, "one that leads of two")
         (name,) = [entry.who["instance"] for entry in fleet.entries() if entry.leads is leads]
         (victim,) = [instance for instance in fleet.instances if instance.name == name]
         victim.kill()
@@ -200,7 +200,7 @@ def test_every_event_once_while_the_leader_is_stopped_and_continued(
     settings = {"log": {"level": "debug"}}
     with Fleet(tmp_path, broker_url, store_url, size=2, settings=settings).start() as fleet:
         tail = Tailing(tmp_path, as_monitor(store_url), fleet.node_id)
-        wait_until(lambda: sorted(one.leads for one in fleet.entries()) == [False, True], 60, "one that leads of two")
+        wait_for_value(lambda: sorted(one.leads for one in fleet.entries()), [False, True], 60, "one that leads of two")
         (name,) = [entry.who["instance"] for entry in fleet.entries() if entry.leads]
         (leader,) = [instance for instance in fleet.instances if instance.name == name]
         (other,) = [instance for instance in fleet.instances if instance is not leader]
@@ -209,7 +209,7 @@ def test_every_event_once_while_the_leader_is_stopped_and_continued(
         leader.freeze()
         publish(broker_url, lives(400, 200))
         wait_until(lambda: other.said("outbox-taken-over"), 60, "the take-over")
-        wait_until(lambda: [e.who["instance"] for e in fleet.entries() if e.leads] == [other.name], 60, "a leader")
+        wait_for_value(lambda: [e.who["instance"] for e in fleet.entries() if e.leads], [other.name], 60, "a leader")
         # What the broker had handed to the one that is stopped comes when it goes on, or is given up.
         wait_until(lambda: any(line["instance"] == other.name for line in tail.lines()), 60, "events of the other")
         leader.thaw()
@@ -242,14 +242,14 @@ def test_a_store_that_goes_away_is_waited_for(tmp_path: Path, own_redis: Private
     one = Instance(url).start()
     tail = Tailing(tmp_path, url, "tests")
     one.apply(life("a"))
-    wait_until(lambda: len(tail.lines()) == 3, 30, "the first events")
+    wait_for_value(lambda: len(tail.lines()), 3, 30, "the first events")
     own_redis.stop()
     wait_until(lambda: "waiting for it" in tail.text(), 30, "the word about the store")
     own_redis.start()
     wait_until(lambda: "the store is there again" in tail.text(), 60, "the return")
     other = Instance(url).start()
     other.apply(life("b"))
-    wait_until(lambda: len(tail.lines()) == 6, 30, "the later events")
+    wait_for_value(lambda: len(tail.lines()), 6, 30, "the later events")
 
     assert tail.end() == 130
     assert tail.text().count("waiting for it") == 1

@@ -27,7 +27,7 @@ from ha_monitor.web.headers import SECURITY
 from tests.conftest import _empty_db
 from tests.integration.storing import NODE, Inside, Instance
 from tests.support.certificates import Certificate
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.rights import PASSWORD, reader_rules
 from tests.support.services import PrivateRedis
 from tests.support.store_contract import a_judgement
@@ -248,13 +248,13 @@ def test_the_store_may_go_and_come_back(serve: Callable[..., WebProcess]) -> Non
             got = web.get("/names")
             assert (got.status, got.headers["retry-after"]) == (503, "5")
             assert '<meta http-equiv="refresh" content="5">' in got.text
-            wait_until(lambda: web.get("/api/v1/names").status == 503, 20, "the end of what is shared")
+            wait_for_value(lambda: web.get("/api/v1/names").status, 503, 20, "the end of what is shared")
             assert str(own.port) not in got.text
             own.start()
-            wait_until(lambda: web.get("/names").status == 200, 20, "the store")
-            wait_until(lambda: web.get("/api/v1/names").status == 200, 20, "the store")
+            wait_for_value(lambda: web.get("/names").status, 200, 20, "the store")
+            wait_for_value(lambda: web.get("/api/v1/names").status, 200, 20, "the store")
             own.stop()
-            wait_until(lambda: web.get("/names").status == 503, 20, "the end of what is shared")
+            wait_for_value(lambda: web.get("/names").status, 503, 20, "the end of what is shared")
         assert str(own.port) in web.output()
 
 

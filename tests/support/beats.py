@@ -18,7 +18,7 @@ import psutil
 
 from tests.support.forked import python_process
 from tests.support.held_beat import LOADED
-from tests.support.process import OwnProcess, wait_until
+from tests.support.process import OwnProcess, wait_for_value, wait_until
 from tests.support.workers import ROOT
 
 
@@ -121,7 +121,7 @@ class CeleryBeat:
         while True:
             self.wait_for_round()
             self.process.send(signal.SIGSTOP)
-            wait_until(lambda: one.status() == psutil.STATUS_STOPPED, 60, "a beat that is stopped")
+            wait_for_value(one.status, psutil.STATUS_STOPPED, 60, "a beat that is stopped")
             if self._sleeps():
                 return
             self.thaw()

@@ -53,10 +53,21 @@ def wait_until(
     :param timeout: seconds that it takes at most on an idle machine; it is given longer, see :func:`patient`.
     :raises TimeoutError: naming ``what`` was waited for, how long, the load, and the last value that was seen.
     """
+    return _wait_until(condition, bool, timeout, what, interval)
+
+
+def wait_for_value(
+    read: Callable[[], object], wanted: object, timeout: float = 60, what: str = "the value", interval: float = 0.02
+) -> None:
+    """The same for what must come to equal a value; the error also names the wanted one."""
+    _wait_until(read, lambda value: value == wanted, timeout, f"{what}, {wanted!r},", interval)
+
+
+def _wait_until(read: Callable[[], T], is_wanted: Callable[[T], bool], timeout: float, what: str, interval: float) -> T:
     began = time.monotonic()
     while True:
-        value = condition()
-        if value:
+        value = read()
+        if is_wanted(value):
             return value
         waited = time.monotonic() - began
         if waited > patient(timeout):

@@ -18,7 +18,7 @@ from ha_monitor.pipeline.latency import MAX_IN_FLIGHT, NEARBY_LATENCY
 from ha_monitor.pipeline.link import SLOW_AFTER
 from ha_monitor.pipeline.pipeline import IDLE_WAIT
 from ha_monitor.pipeline.turn import MAX_TURN
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
 from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance
@@ -639,7 +639,9 @@ def test_a_handler_is_called_once_though_the_broker_goes_meanwhile(bed: Bed, at_
         bed.broker_trouble.at("before receive", BrokerUnavailable("reset"))
         bed.clock.now += LEASE / 3  # a tick is due
         if at_work:
-            wait_until(lambda: bed.broker_trouble.failed["before receive"] == 1, 30, "the end of the connection", 0.01)
+            wait_for_value(
+                lambda: bed.broker_trouble.failed["before receive"], 1, 30, "the end of the connection", 0.01
+            )
         if fails:
             raise ValueError("no")
 

@@ -37,7 +37,7 @@ from ha_monitor.store.incidents import Phase
 from ha_monitor.store.memory.incidents import MemoryReader
 from ha_monitor.store.record import TaskRecord
 from ha_monitor.threads import CallThread
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.threads import ConnectingAtOnce
 from tests.unit.builders import UUID, event
 from tests.unit.loop_bed import OWN_CONFIG, Bed, Instance, live, policy_of, redactor
@@ -900,7 +900,7 @@ class Telling:
             beat(bed, "celery@b")
             live(0.01, *instances)
         self.first, self.second = sorted(instances, key=lambda one: not one.pipeline._leader._leads)
-        wait_until(lambda: chat.calls == 1, 30, "the delivery", 0.005)
+        wait_for_value(lambda: chat.calls, 1, 30, "the delivery", 0.005)
 
     def settle(self) -> None:
         """Until the delivery has ended; nobody has looked for its outcome then."""

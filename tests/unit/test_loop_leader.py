@@ -23,7 +23,7 @@ from ha_monitor.pipeline.store_risks import LOOK_EVERY
 from ha_monitor.pipeline.turn import MAX_TURN
 from ha_monitor.store.memory.queries import MemoryQueries
 from ha_monitor.store.results import StoreInfo
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.threads import plain_threads
 from tests.unit.builders import TIME, event
 from tests.unit.loop_bed import LEASE, OWN_CONFIG, Bed, Instance, live
@@ -524,12 +524,12 @@ def test_only_the_leader_says_that_all_is_well(bed: Bed, monkeypatch: pytest.Mon
     one, two = Instance(bed, config=config), Instance(bed, "2", config=config)
     live(3, one, two)
     assert leads(one)
-    wait_until(lambda: sent == {"1": 1}, 30, "the heartbeat", 0.01)
+    wait_for_value(lambda: sent, {"1": 1}, 30, "the heartbeat", 0.01)
     live(60, one, two)
     assert (leads(one), one.said("lease-lost")) == (True, [])
     live(3 * LEASE, two)
     assert leads(two)
-    wait_until(lambda: sent == {"1": 1, "2": 1}, 30, "the heartbeat of the other one", 0.01)
+    wait_for_value(lambda: sent, {"1": 1, "2": 1}, 30, "the heartbeat of the other one", 0.01)
     hangs.set()
 
 

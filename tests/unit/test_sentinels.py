@@ -15,7 +15,7 @@ from ha_monitor.store import sentinel as module
 from ha_monitor.store.sentinel import RETRY_AFTER, Sentinels, SentinelWatch
 from ha_monitor.store.sentinel_url import Address, SentinelUrl
 from ha_monitor.store.store import RedisStore
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.threads import no_thread_left
 from tests.unit.builders import TurnedClock
 
@@ -225,7 +225,7 @@ def test_the_watch_waits_for_no_connection(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert [watch.primary() for _ in range(5)] == [None] * 5
     released.set()
-    wait_until(lambda: watch.primary() == NEW, 30, "the answer")
+    wait_for_value(watch.primary, NEW, 30, "the answer")
     watch.close()
     assert connection.closed
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 
 PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
 STARTS = {
@@ -67,7 +67,7 @@ def terminal(shell: str, folder: Path) -> Iterator[int]:
     reader.start()
     try:
         os.write(typed, f"{LOADS[shell].format(folder=shlex.quote(str(folder)))}; ha-monitor ready\r".encode())
-        wait_until(lambda: given(folder) == [["ready"]], 60, f"{shell} to be ready")
+        wait_for_value(lambda: given(folder), [["ready"]], 60, f"{shell} to be ready")
         yield typed
     finally:
         os.kill(child, signal.SIGKILL)

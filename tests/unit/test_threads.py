@@ -17,7 +17,7 @@ from ha_monitor.errors import BrokerBlocked, BrokerUnavailable
 from ha_monitor.pipeline.investigator import Investigator
 from ha_monitor.store.results import Candidates
 from ha_monitor.threads import RETRY_AFTER, CallThread, ServiceThread, ThreadUnavailable
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.reports import NoReports, RecordedReports
 from tests.support.threads import no_thread_left, plain_threads
 from tests.unit.builders import TurnedClock
@@ -62,7 +62,7 @@ def test_a_thread_that_dies_is_told_and_begun_anew_and_one_that_is_done_is_not()
 
     thread = ServiceThread(plain_threads(clock, told), "surveyor", work)
     thread.ensure_running()
-    wait_until(lambda: told == [("surveyor", "OSError: no descriptor is left")], 30, "the line")
+    wait_for_value(lambda: told, [("surveyor", "OSError: no descriptor is left")], 30, "the line")
     thread.join(30)
     thread.ensure_running()
     assert len(runs) == 1
@@ -104,7 +104,7 @@ def test_a_broadcast_that_could_not_be_sent_is_sent_later(monkeypatch: pytest.Mo
         broadcast.retry()
     clock.now += RETRY_AFTER
     broadcast.retry()
-    wait_until(lambda: reached == ["amqp://one"], 30, "the broadcast")
+    wait_for_value(lambda: reached, ["amqp://one"], 30, "the broadcast")
     for _ in range(3):
         broadcast.retry()
     broadcast.send("amqp://two").result(30)
@@ -127,7 +127,7 @@ def test_one_broadcast_at_a_time_however_often_the_connection_breaks(monkeypatch
     monkeypatch.setattr(control, "any_worker_answers", lambda _url, _settings: True)
     broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
     broadcast.send("amqp://first")
-    wait_until(lambda: len(reached) == 1, 30, "the first broadcast")
+    wait_for_value(lambda: len(reached), 1, 30, "the first broadcast")
     last = [broadcast.send(f"amqp://{number}") for number in range(10)][-1]
     release.set()
     last.result(30)
@@ -171,7 +171,7 @@ def test_an_alarm_that_begins_while_answers_are_awaited_is_no_failure(monkeypatc
     broadcast = WorkerBroadcast(plain_threads(), Broker(), SystemClock(), NoReports())
     broadcast.send("amqp://one").result(30)
     broadcast.retry()
-    wait_until(lambda: len(requests) == 2, 30, "another request")
+    wait_for_value(lambda: len(requests), 2, 30, "another request")
     broadcast.retry()
 
     assert requests == ["amqp://one"] * 2

@@ -17,7 +17,7 @@ from tests.acceptance.faults.test_faults_redis_broker import MIB, alone, lost_ou
 from tests.conftest import served
 from tests.support.hosts_events import fresh_event, message
 from tests.support.ledger import Published
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import publish
 from tests.support.services import PrivateRedis
 
@@ -123,7 +123,7 @@ def test_a_burst(
     with alone(tmp_path, url, store_url, workers={"late_after": 60.0, "lost_after": 120.0}) as fleet:
         published, _ = publish_all(own_broker, 0, FIRST)
         beat(url, FIRST)
-        wait_until(lambda: len(fleet.said("task-succeeded")) == FIRST, 60, "work")
+        wait_for_value(lambda: len(fleet.said("task-succeeded")), FIRST, 60, "work")
         more, seconds = publish_all(own_broker, FIRST, FIRST + TASKS)
         published.update(more)
         size = 100_000 * sum(map(len, map(envelope, KINDS))) // len(KINDS) // MIB

@@ -16,7 +16,7 @@ from tests.support.fault_handlers import SLOW, VARIABLE, calls
 from tests.support.hosts_events import fresh_event, message
 from tests.support.instances import Fleet, Overrides, merged, through
 from tests.support.ledger import Account, Published, assert_guarantee, is_event, key_of_event, key_of_line
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.proxy import CutLink
 from tests.support.recording import publish
 from tests.support.scraping import free_listen, probe, scrape
@@ -92,7 +92,7 @@ def test_slow_handlers_miss_nothing(
     with alone(tmp_path, redis_broker_url, store_url) as fleet, SteadyWorkers(redis_broker_url) as workers:
         wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
         slow = occupy(redis_broker_url, *seconds)
-        wait_until(lambda: handled(tmp_path) == len(seconds), 60, "the end of the handlers", 0.1)
+        wait_for_value(lambda: handled(tmp_path), len(seconds), 60, "the end of the handlers", 0.1)
         published = workers.stop()
         published.update(slow)
         name = f"Redis broker: handlers, {len(seconds)} x {seconds[0]:g} s"
@@ -148,14 +148,14 @@ def test_a_half_open_subscription_is_not_ready(
     ):
         wait_until(lambda: fleet.said("task-succeeded"), 30, "work")
         link.cut()
-        wait_until(lambda: probe(listen, "1")[0] == 503, 30, "that it is not ready", 0.1)
+        wait_for_value(lambda: probe(listen, "1")[0], 503, 30, "that it is not ready", 0.1)
         _, answer = probe(listen, "1")
         given_up = fleet.said("broker-unavailable")
         wait_until(lambda: fleet.said("broker-unavailable"), 60, "that it gives up", 0.1)
         link.drop()
         link.heal()
         wait_until(lambda: len(fleet.said("broker-connected")) >= 2, 60, "its return", 0.1)
-        wait_until(lambda: probe(listen, "1")[0] == 200, 30, "that it is ready", 0.1)
+        wait_for_value(lambda: probe(listen, "1")[0], 200, 30, "that it is ready", 0.1)
         gap = fleet.said("broker-connected")[-1]["gap"]
         false_alarms = fleet.said("worker-lost")
         counted = scrape(listen, "1").sum("ha_monitor_broker_gap_seconds_total")

@@ -11,7 +11,7 @@ from tests.support.hosts import CommandFailed
 from tests.support.hosts_events import fresh_copies
 from tests.support.hosts_package import CONFIGURATION, DEFAULT, NAMES, Journal, Site
 from tests.support.ledger import Published, is_event, violations
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value
 from tests.support.recording import publish
 
 ONLY_ERRORS = DEFAULT + '[log]\nlevel = "error"\n'
@@ -84,10 +84,10 @@ def test_a_reload_changes_the_level_and_a_wrong_file_keeps_the_old_one(site: Sit
 
     site.put(CONFIGURATION, ONLY_ERRORS)
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(lambda: who_said(journal, "reloaded") == NAMES, what="the reload by all three", interval=0.25)
+    wait_for_value(lambda: who_said(journal, "reloaded"), NAMES, what="the reload by all three", interval=0.25)
     site.put(CONFIGURATION, "[log]\nlevel = shout\n")
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(lambda: who_said(journal, "reload-failed") == NAMES, what="the refusal by all three", interval=0.25)
+    wait_for_value(lambda: who_said(journal, "reload-failed"), NAMES, what="the refusal by all three", interval=0.25)
     begun = len(journal.read())
     publish(site.services.broker_url, messages := list(fresh_copies(1)), rate=1000)
     account = site.account(journal, Published(messages, LogLevel.ERROR))
@@ -99,8 +99,8 @@ def test_a_reload_changes_the_level_and_a_wrong_file_keeps_the_old_one(site: Sit
 
     site.put(CONFIGURATION, DEFAULT)
     site.host.run("systemctl reload 'ha-monitor@*'")
-    wait_until(
-        lambda: who_said(journal, "reloaded", log_level="info") == NAMES, what="a reload of all three", interval=0.25
+    wait_for_value(
+        lambda: who_said(journal, "reloaded", log_level="info"), NAMES, what="a reload of all three", interval=0.25
     )
     publish(site.services.broker_url, messages := list(fresh_copies(1)), rate=1000)
     after = site.journal()

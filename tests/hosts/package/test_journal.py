@@ -11,7 +11,7 @@ from tests.support.hosts_events import failures, fresh_copies, fresh_event, mess
 from tests.support.hosts_package import CONFIGURATION, DEFAULT, Journal, Site
 from tests.support.ledger import Published, assert_guarantee, is_event
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.recording import publish
 
 BURST = 50_000
@@ -77,7 +77,7 @@ def test_the_reason_of_a_failed_start_is_found_by_unit(site: Site) -> None:
     journal = site.journal()
 
     site.host.run("bash -s", stdin=BUSY_JOURNALD, timeout=90)
-    wait_until(lambda: site.show("ActiveState", "1") == ["failed"], what="the end of the instance", interval=0.2)
+    wait_for_value(lambda: site.show("ActiveState", "1"), ["failed"], what="the end of the instance", interval=0.2)
 
     lines = [json.loads(text) for text in journal.query("-u ha-monitor@1", "HA_EVENT=configuration-invalid")]
     assert [line["reason"].split(";")[0] for line in lines] == [f"{CONFIGURATION}: store.spoilt: unknown key"]

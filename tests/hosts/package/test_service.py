@@ -10,7 +10,7 @@ from tests.support.hosts_events import fresh_copies
 from tests.support.hosts_package import NAMES, Site
 from tests.support.ledger import assert_guarantee, is_event
 from tests.support.measured import Measured
-from tests.support.process import wait_until
+from tests.support.process import wait_for_value, wait_until
 from tests.support.publishing import Load
 
 MOST_EXPOSURE = 1.2
@@ -90,7 +90,7 @@ def test_the_target_stops_all_and_starts_those_that_are_enabled(site: Site) -> N
     journal = site.journal()
 
     site.host.run("systemctl stop ha-monitor.target")
-    wait_until(lambda: site.show("ActiveState") == ["inactive"] * 3, what="the end of all instances", interval=0.25)
+    wait_for_value(lambda: site.show("ActiveState"), ["inactive"] * 3, what="the end of all instances", interval=0.25)
 
     assert {line["instance"] for line in journal.said("instance-stopped")} == set(NAMES)
     assert site.show("Result") == ["success"] * 3
