@@ -11,10 +11,15 @@ from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import Entry, OutboxItem
 
+SUSPECTED_FOR = 150.0
+"""Seconds after a connection to the store was made for which another instance may have announced what waits there: it
+waits for two minutes at most (`lua/tick.lua`), and by then, all instances that are alive have returned.
+"""
+
 
 class Repeats:
     """Marks what may have been announced before the store went back, and what another instance may have announced
-    before this one lost its connection to the store.
+    while this one had no connection to the store, or just before.
 
     An instance notices only the loss of its own calls. So after an outage, the first one to return may lack what
     another one will miss, and does not know that yet.
@@ -28,6 +33,7 @@ class Repeats:
         self._went_back_at = self._noticed_at = 0.0
         """When the store last went back, by the store, and when this instance noticed, by the monotonic clock."""
         self._is_connected = False
+        self._suspects_until = float("-inf")
         self._lost_at: tuple[float, float] | None = None
         """When this instance last lost its connection to the store, in seconds since the epoch and by the monotonic
         clock; once it has another one, and does not share its messages, when that was made.
@@ -39,6 +45,7 @@ class Repeats:
         # without a store were announced by none.
         if not self._is_connected and self._lost_at and self._watermark is None:
             self._lost_at = self._clock.time(), self._clock.monotonic()
+        self._suspects_until = self._clock.monotonic() + SUSPECTED_FOR
         self._is_connected = True
 
     def disconnected(self) -> None:
@@ -66,8 +73,8 @@ class Repeats:
         )
 
     def marked_if_shared(self, items: list[OutboxItem], brought_by: Batch | None) -> list[OutboxItem]:
-        """The items of a call; those that another instance may have announced before this one lost its connection to
-        the store are marked as `recovered`.
+        """The items of a call; those that another instance may have announced before this one was back from an outage
+        of the store are marked as `recovered`.
 
         An event that waited in its task's record is released by whatever brings what it waited for. The other instance
         may have brought that, too. The events of a batch itself were delivered only to this instance, unless the broker
@@ -76,7 +83,7 @@ class Repeats:
         :param brought_by: the batch that the call merged; None if another instance may have had its messages, too, or
             if the items were due.
         """
-        if self._lost_at is None:
+        if self._lost_at is None or self._clock.monotonic() > self._suspects_until:
             return items
         lost_at, by_monotonic = self._lost_at
         if brought_by is not None and self._is_behind(by_monotonic):

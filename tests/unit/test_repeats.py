@@ -108,6 +108,8 @@ def test_what_waited_when_the_store_was_lost_is_marked_and_what_a_batch_brings_i
     assert bed.are_marked([item(LOST + 2.5)], None) == [True], "another instance may have returned before"
     assert bed.are_marked([item(LOST + 3.5)], None) == [False], "sent later"
     assert bed.are_marked([item(LOST - 1, kind=1)], None) == [False], "a handler that is called again has no line"
+    bed.clock.now += 151
+    assert bed.are_marked([waited], None) == [False], "its sender's clock is behind: nothing waits for so long"
 
 
 def test_what_each_was_given_before_the_store_was_lost_is_marked() -> None:
