@@ -12,7 +12,6 @@ from typing import Protocol
 from ha_monitor.errors import LeaseLost, StoreUnavailable
 from ha_monitor.outputs.handler_calls import HandlerCalls, Outcome
 from ha_monitor.outputs.line import EventLines
-from ha_monitor.pipeline.in_flight import Merged
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.stats import Stats
 from ha_monitor.store.api import Store
@@ -88,17 +87,15 @@ class Announcements:
         :param was_redelivered: whether they come from messages that the broker had delivered before.
         """
         self._mark_what_is_lost()
-        self._pending.extend(self._repeats.marked(items, was_redelivered=was_redelivered))
+        if self._store.went_back_at:
+            items = self._repeats.marked(items, was_redelivered=was_redelivered)
+        self._pending.extend(items)
 
-    def add_merged(self, merged: Merged) -> None:
-        """Add what a batch has brought."""
-        batch = None if merged.was_redelivered else merged.batch
-        items = self._repeats.marked_if_shared(merged.applied.items, batch)
-        self.add(items, was_redelivered=merged.was_redelivered)
-
-    def add_due(self, items: list[OutboxItem]) -> None:
-        """Add items whose time has come."""
-        self.add(self._repeats.marked_if_shared(items, None))
+    def add_from_store(self, items: list[OutboxItem], *, was_redelivered: bool = False) -> None:
+        """Add what a batch has brought, or what was due. See `add`."""
+        if self._repeats.suspects_loss:
+            items = self._repeats.marked_if_lost(items, was_redelivered=was_redelivered)
+        self.add(items, was_redelivered=was_redelivered)
 
     def _mark_what_is_lost(self) -> None:
         """Mark the pending items as recovered if the store went back since they were added. It may have lost them:

@@ -169,7 +169,7 @@ class Merging:
     def _receive_next(self) -> None:
         """Wait for the oldest batch in flight, if there is any. What it brings must be announced afterwards."""
         for merged in self._in_flight.receive():
-            self._announcements.add_merged(merged)
+            self._announcements.add_from_store(merged.applied.items, was_redelivered=merged.was_redelivered)
             if merged.applied.waiting:
                 self._next_tick.hasten(self._name_wait)
 

@@ -115,7 +115,7 @@ class Ticker:
         self.due.restart()
         if ticked.next_due is not None:
             self.due.hasten(max(MIN_TICK_INTERVAL, ticked.next_due))
-        self._announcements.add_due(ticked.items)
+        self._announcements.add_from_store(ticked.items)
         self._leader.after_tick(ticked)
         if not self._turn.is_long:
             self.perform_duties()

@@ -62,6 +62,9 @@ class Store(Protocol):
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
 
+    server_id: bytes
+    """Which Redis the connection is to, and since its latest start or fail-over; empty if that is not known."""
+
     @property
     def lease_until(self) -> float:
         """When the lease may expire, by this machine's monotonic clock."""

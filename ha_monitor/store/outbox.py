@@ -25,6 +25,8 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
     handler: str = ""
     attempt: int = 0
     """How often the handler has been called for this event."""
+    waited_since: float = 0.0
+    """When it was merged, in ms since the epoch by the store's clock, if it has waited for facts since then; else 0."""
 
 
 class OutboxItem(NamedTuple):

@@ -189,9 +189,10 @@ def test_the_store_in_memory_merges_as_the_scripts_do(
         assert (simulated.new, simulated.repeated) == (real.new, real.repeated)
     inside.let_wait_end()
     instances[-1].tick()
+    now = server.clock.time()
     for task in server.tasks.values():
         task.let_wait_end()
-        announced += [OutboxItem(0, entry) for entry in task.announce(0.0, waited_enough=server.clock.time())]
+        announced += [OutboxItem(0, entry) for entry in task.announce(0.0, now, waited_enough=now)]
 
     items = [item for instance in instances for item in instance.emitted]
     assert ids(announced) == ids(items)

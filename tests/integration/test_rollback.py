@@ -64,6 +64,25 @@ def test_an_older_file_is_noticed_with_how_far_it_goes_back(own_redis: PrivateRe
     assert leader.instance.store.take_rollback() is None
 
 
+def test_a_redis_that_was_started_is_another_one(own_redis: PrivateRedis) -> None:
+    """Given a Redis, another connection to it finds the same one, but not once it was started or became a primary."""
+    one = Instance(own_redis.url()).start()
+    first = one.store.server_id
+    one.recover()
+    assert first == one.store.server_id != b""
+
+    with own_redis.client() as client:
+        client.replicaof("127.0.0.1", 1)
+        client.replicaof("NO", "ONE")
+    one.recover()
+    promoted = one.store.server_id
+    own_redis.kill()
+    own_redis.start()
+    other = Instance(own_redis.url()).start()
+
+    assert len({first, promoted, other.store.server_id}) == 3
+
+
 def lose_the_end(leader: Leader, files: Files) -> None:
     """A task ends, and Redis goes back to before that."""
     leader.instance.apply(*(event(kind, at=ago(500)) for kind in STARTED))

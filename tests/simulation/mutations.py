@@ -158,7 +158,7 @@ MUTATIONS = [
     Mutation("announce again what was merged before", 0, "twice", MemoryTask, "merge", _merge_again),
     Mutation("forget the events of a record that shrank", 2, "twice", MemoryTask, "at", _shrunk_without_ids),
     Mutation("mark nothing after the store went back", 2387, "twice", Repeats, "marked", _unmarked),
-    Mutation("do not suspect a loss", 2170, "twice", Repeats, "marked_if_shared", lambda _self, items, _batch: items),
+    Mutation("do not suspect a loss", 2170, "twice", Repeats, "marked_if_lost", lambda _, items, **_way: items),
     Mutation("do not notice that the store went back", 178, "twice", RollbackMemory, "_noticed", lambda *_: None),
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),
     Mutation("keep messages without a store", 52, "though the end", Pipeline, "_repeat_batches", _keep_what_was_given),

@@ -766,6 +766,25 @@ class StoreContract:
         merge(one, decode(event("worker-heartbeat", at=TIME + 100, clock=2)))
         assert announced() == ["worker-recovered"]
 
+    def test_what_has_waited_says_since_when(self, bed: Bed) -> None:
+        """Given an end and a name that come in two calls, the end says that it has waited since before the connection
+        that an instance makes in between, but not since before the one of then; the name has not waited."""
+        one, two = started(bed, name_wait=50.0), started(bed, name_wait=50.0)
+        received, *rest = life("a")
+        bed.pass_time(0.01)
+        merge(one, decode(*rest))
+        bed.pass_time(0.01)
+        before = two.store.token
+        two.store.close()
+        two.store.dial().use()
+        two.store.recover()
+        items = merge(two, decode(received))
+
+        waited = {item.entry.event.type: item.entry.waited_since for item in items}
+        assert waited.pop("task-received") == 0.0
+        assert waited.keys() == {"task-started", "task-succeeded"}
+        assert [since for since in waited.values() if not before < since < two.store.token] == []
+
     def test_a_record_that_went_back_is_noticed_once(self, bed: Bed) -> None:
         """Given two instances that made calls, and a record that is put back to before them, the first to make a call
         says so, with how many of its calls are missing and since when; both know when that was."""

@@ -26,6 +26,7 @@ class FakeStore:
     """Notes what is done."""
 
     went_back_at = 0.0
+    server_id = b"one"
     needs_restore = False
 
     def __init__(self) -> None:

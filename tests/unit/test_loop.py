@@ -959,6 +959,7 @@ def test_what_another_announced_before_a_fail_over_is_marked_before_anyone_has_n
     live(1, one)
     live(1, two)
     amqp.server.go_back(before)
+    amqp.server.server_id = b"another"
     amqp.store_trouble.away = None
     publish("task-sent", "waits")
     live(2, one)

@@ -6,13 +6,12 @@ from typing import cast
 
 import pytest
 
-from ha_monitor.events.decode import Batch
 from ha_monitor.events.model import Event
 from ha_monitor.pipeline.repeats import Repeats
 from ha_monitor.pipeline.watermark import Watermark
 from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import Entry, OutboxItem
-from tests.unit.builders import TIME, UUID, TurnedClock, decode, event
+from tests.unit.builders import TIME, TurnedClock
 
 WENT_BACK = TIME + 100
 LOST = TurnedClock().time()
@@ -23,6 +22,8 @@ class FakeStore:
     """One that went back, or did not."""
 
     went_back_at = 0.0
+    token = 0
+    server_id = b"one"
 
 
 class Bed:
@@ -37,13 +38,24 @@ class Bed:
         (marked,) = self.repeats.marked([item(sent_at)], was_redelivered=was_redelivered)
         return marked.recovered
 
-    def are_marked(self, items: list[OutboxItem], brought_by: Batch | None) -> list[bool]:
-        return [one.recovered for one in self.repeats.marked_if_shared(items, brought_by)]
+    def lose_the_store(self, then: bytes = b"two") -> None:
+        """For three seconds."""
+        self.repeats.connected()
+        for _ in range(3):
+            self.repeats.disconnected()
+            self.clock.now += 1
+        self.store.token, self.store.server_id = int(self.clock.time() * 1000), then
+        self.repeats.connected()
+
+    def is_suspect(self, item: OutboxItem, *, was_redelivered: bool = False) -> bool:
+        (marked,) = self.repeats.marked_if_lost([item], was_redelivered=was_redelivered)
+        return marked.recovered
 
 
-def item(sent_at: float, kind: int = 0, task: str | None = UUID) -> OutboxItem:
-    of_it = Event("task-sent", "ab" * 12, time=sent_at, task_id=task)
-    return OutboxItem(0, Entry(kind, of_it, None, incomplete=False))
+def item(sent_at: float, *, kind: int = 0, merged_at: float = 0.0) -> OutboxItem:
+    """:param merged_at: if it has waited since then; else 0."""
+    event = Event("task-sent", "ab" * 12, time=sent_at)
+    return OutboxItem(0, Entry(kind, event, None, incomplete=False, waited_since=merged_at * 1000))
 
 
 @pytest.fixture(params=[True, False], ids=["pub/sub", "a queue"])
@@ -87,42 +99,51 @@ def test_what_each_was_given_before_it_knew_is_marked_though_its_sender_is_ahead
     assert bed.is_marked(WENT_BACK + 3600), "it went back once more"
 
 
-def test_what_waited_when_the_store_was_lost_is_marked_and_what_a_batch_brings_is_not() -> None:
-    """Given a connection to the store that was lost, and made again after three attempts: of what was sent before
-    that, an event that waited in its record may have been announced by another instance, whether a batch releases it or
-    its time has come. The batch's own events were delivered only to this instance.
-    """
-    bed = Bed(each_is_given_all=False)
-    waited, own = item(LOST - 1), item(LOST - 2)
-    brought = decode(event("task-received", at=LOST - 2), event("worker-online", at=LOST - 3))
-    online = item(LOST - 3, task=None)
-    bed.repeats.connected()
-    assert bed.are_marked([waited], None) == [False], "it was never lost"
-    for _ in range(3):
-        bed.repeats.disconnected()
-        bed.clock.now += 1
-    bed.repeats.connected()
-
-    assert bed.are_marked([waited, own, online], brought) == [True, False, False]
-    assert bed.are_marked([waited, own], None) == [True, True]
-    assert bed.are_marked([item(LOST + 2.5)], None) == [True], "another instance may have returned before"
-    assert bed.are_marked([item(LOST + 3.5)], None) == [False], "sent later"
-    assert bed.are_marked([item(LOST - 1, kind=1)], None) == [False], "a handler that is called again has no line"
-    bed.clock.now += 151
-    assert bed.are_marked([waited], None) == [False], "its sender's clock is behind: nothing waits for so long"
-
-
-def test_what_each_was_given_before_the_store_was_lost_is_marked() -> None:
-    """Given a broker that gives each instance all, another one may have announced whatever this one was given before
-    it lost the store, until all of that is merged."""
-    bed = Bed(each_is_given_all=True)
-    brought = decode(event("task-received", at=LOST - 2))
-    bed.repeats.connected()
+def test_nothing_is_suspect_before_the_store_was_lost(bed: Bed) -> None:
     bed.repeats.disconnected()
-    bed.clock.now += 1
     bed.repeats.connected()
+    assert not bed.repeats.suspects_loss
 
-    assert bed.are_marked([item(LOST - 2)], brought) == [True]
-    assert bed.are_marked([item(LOST + 0.5)], brought) == [False], "given to it when no instance had a store"
+    bed.lose_the_store(then=b"one")
+    assert not bed.repeats.suspects_loss, "it is the same, and was not started"
+    bed.lose_the_store(then=b"")
+    assert bed.repeats.suspects_loss, "that is not known"
+
+
+def test_what_had_waited_before_an_outage_of_the_store_is_suspect_for_a_while(bed: Bed) -> None:
+    """Given an outage of three seconds, another instance may have announced what was merged before its end and has
+    waited since then, whatever the sender's clock shows; not what was merged later."""
+    bed.lose_the_store()
+
+    assert bed.is_suspect(item(LOST + 3600, merged_at=LOST - 1))
+    assert bed.is_suspect(item(LOST + 3600, merged_at=LOST + 2.5)), "by one that was back before"
+    assert not bed.is_suspect(item(LOST + 1, merged_at=LOST + 3.5))
+    bed.clock.now += 149
+    assert bed.is_suspect(item(LOST - 1, merged_at=LOST - 1))
+    bed.clock.now += 2
+    assert not bed.is_suspect(item(LOST - 1, merged_at=LOST - 1))
+    assert not bed.repeats.suspects_loss
+
+
+def test_a_redelivered_message_of_before_an_outage_of_the_store_is_suspect(bed: Bed) -> None:
+    """Given an outage, what is sent again was announced before at most if it was sent before; a handler that is called
+    again has no line."""
+    bed.watermark.nothing_in_flight(bed.clock.monotonic() + 1)
+    bed.lose_the_store()
+
+    assert bed.is_suspect(item(LOST - 1), was_redelivered=True)
+    assert not bed.is_suspect(item(LOST - 1))
+    assert not bed.is_suspect(item(LOST + 0.5), was_redelivered=True)
+    assert not bed.is_suspect(item(LOST - 1, kind=1), was_redelivered=True)
+
+
+def test_what_each_was_given_before_an_outage_of_the_store_is_suspect() -> None:
+    """Given a broker that gives each instance all, another one may have announced whatever this one was given before
+    it lost the store, until all of that is merged; nobody could announce what they were given without a store."""
+    bed = Bed(each_is_given_all=True)
+    bed.lose_the_store()
+
+    assert bed.is_suspect(item(LOST - 1))
+    assert not bed.is_suspect(item(LOST + 0.5))
     bed.watermark.nothing_in_flight(bed.clock.monotonic())
-    assert bed.are_marked([item(LOST - 2)], brought) == [False]
+    assert not bed.is_suspect(item(LOST - 1))

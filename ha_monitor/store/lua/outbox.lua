@@ -18,7 +18,7 @@
 -- between adds its announcements twice rather than never: a reader leaves out what it has seen. A takeover adds
 -- nothing: the entries of the outbox were added to the stream when they were written.
 --
--- @include ids numbers pieces saving stored trouble
+-- @include clock ids numbers pieces saving stored trouble
 -- @keys instance outbox unfinished interrupted tail tail_wanted
 -- @families instance outbox
 -- @option announced  sequence number below which the caller has announced everything
@@ -34,21 +34,33 @@ local put_event, begin, trim, commit, leave_out_later
 
 do
   local INTERRUPTED_TTL, MAX_INTERRUPTED = 86400, 100000 -- s; members
-  local EVENT_ITEM = '\148\0' -- MessagePack: an array of four, the first a 0
+  -- MessagePack: arrays of four and of seven, the first a 0; an empty text and a 0.
+  local EVENT_ITEM, WAITED_ITEM, NO_HANDLER = '\148\0', '\151\0', '\160\0'
   -- The key `id` and its length, in MessagePack, which cannot occur in a text.
   local ID_IN_ENTRY = '\162id\184(' .. string.rep('%x', 2 * ID_SIZE) .. ')'
   local MAX_PIECES, A_PIECE, TAIL_TTL = 512, 131072, 60 -- of the stream; bytes; s
   local any_interrupted, is_wanted, left_out = false, false, {}
   local behind, length, done -- the caller's outbox: number behind its last entry, entries, how many are announced
 
-  -- Adds an entry that announces an event: {0, event, facts or nil, incomplete}, as store/outbox.py reads it.
-  function put_event(payload, facts_text, incomplete)
-    items[#items + 1] = EVENT_ITEM .. payload .. facts_text .. (incomplete and '\195' or '\194')
+  local function is_event(item)
+    local head = string.sub(item, 1, #EVENT_ITEM)
+    return head == EVENT_ITEM or head == WAITED_ITEM
+  end
+
+  -- Adds an entry that announces an event: {0, event, facts or nil, incomplete}, as store/outbox.py reads it; if it was
+  -- merged in an earlier call, and has waited since then, {0, event, facts or nil, incomplete, '', 0, since (ms)}.
+  function put_event(payload, facts_text, incomplete, since)
+    local flag = incomplete and '\195' or '\194'
+    if since and since < now then
+      items[#items + 1] = WAITED_ITEM .. payload .. facts_text .. flag .. NO_HANDLER .. cmsgpack.pack(since)
+    else
+      items[#items + 1] = EVENT_ITEM .. payload .. facts_text .. flag
+    end
   end
 
   -- The id that identifies an entry.
   local function name_of_entry(entry)
-    return string.sub(entry, 1, #EVENT_ITEM) == EVENT_ITEM and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
+    return is_event(entry) and string.match(entry, ID_IN_ENTRY) or redis.sha1hex(entry)
   end
 
   local function is_key(value, family)
@@ -154,7 +166,7 @@ do
     local pieces, bytes = {}, 0
     for number = 1, own do
       local item = items[number]
-      if string.sub(item, 1, #EVENT_ITEM) == EVENT_ITEM then
+      if is_event(item) then
         if #pieces > 0 and bytes + #item > A_PIECE then
           add_to_tail(pieces)
           pieces, bytes = {}, 0

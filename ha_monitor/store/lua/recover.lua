@@ -2,13 +2,14 @@
 -- connection may still arrive at any later time; it carries the old token and is refused. Repeating this script with
 -- the old token gives LEASELOST: what it moved is then taken over when the new token's lease expires.
 --
--- @include clock lease outbox stored tokens trouble
+-- @include clock lease outbox server stored tokens trouble
 -- @keys leases instance outbox
 -- @families instance outbox
 -- @options token lease calls
 --
 -- Returns {new token, sequence number of the first entry, entries, sequence number below which they may have been
--- announced before, {JSON of each outbox taken over of which the caller has no reply}}, or the error LEASELOST.
+-- announced before, {JSON of each outbox taken over of which the caller has no reply}, which Redis this is}, or the
+-- error LEASELOST.
 
 -- What the latest tick that took something over has told of it, if its reply was lost.
 local function unconfirmed_takeovers()
@@ -33,5 +34,5 @@ return holding_lease(function()
     redis.call('HSET', instance, 'before', options.token)
   end
   redis.call('ZREM', keys.leases, options.token)
-  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1), recovered, taken }
+  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1), recovered, taken, server_id() }
 end)

@@ -1,7 +1,7 @@
 -- Registers an instance. Each start gets a token of its own, higher than all before: the fencing token that checks its
 -- later calls.
 --
--- @include clock looks numbers rollback takeovers tokens trouble
+-- @include clock looks numbers rollback server takeovers tokens trouble
 -- @keys leases format tokens errors_since
 -- @families instance
 -- @option lease  ms
@@ -11,8 +11,8 @@
 -- @options calls first_look
 -- @option format  version of the layout of the keys that the caller uses, as text
 --
--- Returns {the token, as a time in ms since the epoch or a little later, when the store was last found to have gone
--- back and, if this call found it, what to report about it}, or the error FORMAT.
+-- Returns {the token, as a time in ms since the epoch or a little later, which Redis this is, when the store was last
+-- found to have gone back and, if this call found it, what to report about it}, or the error FORMAT.
 
 local format = redis.call('GET', keys.format)
 -- A value that is not a number names no version.
@@ -51,4 +51,4 @@ local token = new_token()
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',
   options.lease, 'first_look', math.min(options.first_look or MAX_FIRST_LOOK, MAX_FIRST_LOOK))
 redis.call('ZADD', keys.leases, now + options.lease, token)
-return { tonumber(token), rollback.at(), report }
+return { tonumber(token), server_id(), rollback.at(), report }

@@ -137,7 +137,7 @@ local function take_waiting_of(uuid)
   local facts_text = packed.whole(facts)
   waiting, since = tell_waited(waiting, 4, function(entry)
     local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5] or '')
-    put_event(entry[1], text, facts.n == nil)
+    put_event(entry[1], text, facts.n == nil, entry[4])
     bytes = bytes + #items[#items]
   end)
   uncounted, since_uncounted = tell_waited(uncounted, 5, function(entry)

@@ -237,7 +237,7 @@ class MemoryOpenTasks:
             server.count_runs(task)
             for error in task.take_errors(waited_enough=now):
                 server.keep_error(task.facts.name, error._replace(task_id=candidate.task_id))
-            return task.announce(0.0, waited_enough=now)
+            return task.announce(0.0, now, waited_enough=now)
         kind = "task-stuck" if isinstance(confirmation, StuckTask) else "task-orphaned"
         said = (kind, candidate.phase, candidate.since)
         if server.found.get(candidate.task_id) == said:

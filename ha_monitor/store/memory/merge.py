@@ -56,7 +56,7 @@ def merge_batch(server: MemoryServer, own: MemoryInstance, batch: Batch, calls: 
             names_heard += 1
             task.named = names_heard
         new, repeated = new + merged, repeated + len(facts) - merged
-        entries += task.announce(name_wait)
+        entries += task.announce(name_wait, now)
     apart = [(fact[1], fact[4]) for fact in batch.workers] + [(fact[0], fact[1]) for fact in batch.others]
     for raw_id, payload in () if is_left else apart:
         identity = bytes_of(raw_id)

@@ -128,6 +128,7 @@ class MemoryServer:
         """Whether batches in flight are merged before their replies are looked for."""
         self.most_tasks: int | None = None
         """Tasks that one call merges at most, as if their records were large; None for all."""
+        self.server_id = b"0"
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.awaiting: dict[str, None] = {}

@@ -42,7 +42,7 @@ class MemoryStore:
         self._progress = OutboxProgress()
         self._rollbacks = RollbackMemory()
         self._recent: RecentWork[Batch] = RecentWork(self._clock)
-        self._connected = False
+        self._connected, self.server_id = False, b""
         self.counts = MemoryCounts(self)
         self._in_flight: deque[Sent] = deque()
 
@@ -66,6 +66,7 @@ class MemoryStore:
         def use() -> None:
             self._in_flight.clear()
             self._connected = self.counts.outdated = True
+            self.server_id = self.server.server_id
             self._lease.replied()
 
         self.server.trouble("before connect")
@@ -370,17 +371,15 @@ class MemoryStore:
 
         :param receives: whether this instance receives what the broker holds.
         """
-        wait = self.settings.name_wait
+        wait, server, enough = self.settings.name_wait, self.server, now
         if wait:
-            server = self.server
             is_back = not server.went_back_within(max(server.requeue_delay, self._lease.duration))
             merged = server.merged_by_all() - MERGE_GRACE if is_back and (receives or not server.requeue_delay) else 0.0
             enough = max(now - MAX_WAIT, min(now - wait, merged))
-        else:
-            enough = now
-        for task_id, task in self.server.tasks.items():
-            self.server.group_errors(task_id, task, waited_enough=enough)
-        return [entry for task in self.server.waiting_tasks() for entry in task.announce(wait, waited_enough=enough)]
+        for task_id, task in server.tasks.items():
+            server.group_errors(task_id, task, waited_enough=enough)
+        waiting = server.waiting_tasks()
+        return [entry for task in waiting for entry in task.announce(wait, now, waited_enough=enough)]
 
     def _take_over(self, now: float) -> tuple[list[Entry], list[Takeover]]:
         left: list[Entry] = []

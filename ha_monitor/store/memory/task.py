@@ -178,7 +178,7 @@ class MemoryTask:
             self._waiting.append((at, code, bytes_of(fact[4]), now))
         return True
 
-    def announce(self, wait: float, *, waited_enough: float = float("-inf")) -> list[Entry]:
+    def announce(self, wait: float, now: float, *, waited_enough: float = float("-inf")) -> list[Entry]:
         """What may be announced now; the rest waits for missing facts.
 
         :param wait: seconds for which it waits at least.
@@ -190,8 +190,11 @@ class MemoryTask:
         self._waiting = [one for one in self._waiting if one not in going]
         self.announce_until = min((since + wait for *_, since in self._waiting), default=None)
         return [
-            Entry(0, read_event(payload), self.facts_at(at), not self._is_complete(code))
-            for at, code, payload, _ in sorted(going, key=by_time)
+            Entry(
+                *(0, read_event(payload), self.facts_at(at), not self._is_complete(code)),
+                waited_since=since * 1000 if since < now else 0.0,
+            )
+            for at, code, payload, since in sorted(going, key=by_time)
         ]
 
     def take_errors(self, *, waited_enough: float = float("-inf")) -> list[KeptError]:

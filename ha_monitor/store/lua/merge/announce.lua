@@ -51,7 +51,7 @@ do
         rest[#rest + 1] = entry
       elseif complete or is_too_much then
         local text = runs.text(facts, facts_text, entry[2], entry[3], entry[5])
-        put_event(entry[1], text, not complete or facts.n == nil)
+        put_event(entry[1], text, not complete or facts.n == nil, entry[4])
       else
         still[#still + 1] = entry
         bytes = bytes + #entry[1]
