@@ -11,8 +11,8 @@ from ha_monitor.store.outbox import Entry, OutboxItem
 
 SUSPECTED_FOR = 150.0
 """Seconds after a connection to the store was made again for which another instance may have announced what was sent or
-merged before: it waits for two minutes at most (`lua/tick.lua`), and by then, all instances that are alive have
-returned.
+merged before: an event waits in its task's record for two minutes at most (`lua/tick.lua`), and by then, all instances
+that are alive have returned.
 """
 
 
@@ -36,7 +36,7 @@ class Repeats:
         clock.
         """
         self._server_id = b""
-        """Which store that was to."""
+        """Which store the latest connection was to."""
         self._back_at = 0.0
         """When it was connected to another one, by the monotonic clock."""
         self.suspects_loss = False

@@ -273,6 +273,7 @@ def _fail_over(world: World) -> None:
     def fail() -> None:
         world.store_fault = world.random.choice(["refused", "hangs"])
         world.fail_overs += 1
+        world.failed_over_at = world.timeline.now
         world.server.go_back(kept)
         world.server.server_id = str(world.fail_overs).encode()
         world.watch.went_back.append((kept_at, world.timeline.now))

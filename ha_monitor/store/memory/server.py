@@ -129,6 +129,7 @@ class MemoryServer:
         self.most_tasks: int | None = None
         """Tasks that one call merges at most, as if their records were large; None for all."""
         self.server_id = b"0"
+        """See `Store.server_id`: another one after a start or a fail-over."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.awaiting: dict[str, None] = {}
