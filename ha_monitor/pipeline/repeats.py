@@ -10,7 +10,7 @@ from ha_monitor.store.api import Store
 from ha_monitor.store.outbox import Entry, OutboxItem
 
 SUSPECTED_FOR = 150.0
-"""Seconds after a connection to the store was made again for which another instance may have announced what was sent or
+"""Seconds after a connection to the store was made for which another instance may have announced what was sent or
 merged before: an event waits in its task's record for two minutes at most (`lua/tick.lua`), and by then, all instances
 that are alive have returned.
 """
@@ -31,30 +31,27 @@ class Repeats:
         self._went_back_at = self._noticed_at = 0.0
         """When the store last went back, by the store, and when this instance noticed, by the monotonic clock."""
         self._is_connected = False
-        self._lost_at = self._lost_at_monotonic = 0.0
-        """When this instance last lost its connection to the store, in seconds since the epoch and by the monotonic
-        clock.
-        """
-        self._server_id = b""
-        """Which store the latest connection was to."""
+        self._served_since: int | None = None
+        """`Store.served_since` of the latest connection; None before the first."""
         self._back_at = 0.0
-        """When it was connected to another one, by the monotonic clock."""
+        """When it was connected to a store that may have lost something, by the monotonic clock."""
         self.suspects_loss = False
         """Whether `marked_if_lost` must be called."""
 
     def connected(self) -> None:
         """The instance uses the store, for the first time or again."""
-        is_the_same = self._store.server_id == self._server_id != b""
-        if self._lost_at and not (self._is_connected or is_the_same):
+        known, self._served_since = self._served_since, self._store.served_since
+        if known is None:
+            may_lack = self._store.token - self._served_since < SUSPECTED_FOR * 1000
+        else:
+            may_lack = known != self._served_since and not self._is_connected
+        if may_lack:
             self._back_at, self.suspects_loss = self._clock.monotonic(), True
-        self._server_id = self._store.server_id
         self._is_connected = True
 
     def disconnected(self) -> None:
         """The connection to the store is lost, or an attempt to make one has failed."""
-        if self._is_connected:
-            self._is_connected = False
-            self._lost_at, self._lost_at_monotonic = self._clock.time(), self._clock.monotonic()
+        self._is_connected = False
 
     def marked(self, items: Iterable[OutboxItem], *, was_redelivered: bool) -> Iterable[OutboxItem]:
         """The items; those that may have been announced before the store went back are marked as `recovered`.
@@ -77,20 +74,22 @@ class Repeats:
         over, if the store has lost that, are marked as `recovered`.
 
         An event that has waited in its task's record is released by whatever brings what it waits for: another instance
-        may have brought that before. Its messages may have been given to another instance if they were redelivered or,
-        with a broker that sends all messages to each, if they were delivered before the outage. All others were
-        delivered to this instance alone, or when there was no store.
+        may have brought that before, or merged it when it was delivered for the first time. Other messages may have
+        been given to another instance if they were redelivered or, with a broker that sends all messages to each, if
+        they were delivered before this instance was connected.
         """
         if self._clock.monotonic() - self._back_at > SUSPECTED_FOR:
             self.suspects_loss = False
             return items
-        was_shared = was_redelivered or self._is_behind(self._lost_at_monotonic)
+        was_shared = was_redelivered or self._is_behind(self._back_at)
+        # Both are times by the store's clock. Nobody announced anything between a fail-over and `served_since`.
+        token, served_since = self._store.token, self._store.served_since / 1000
 
         def is_suspect(entry: Entry) -> bool:
-            # The token of the connection is the time by the store's clock when it was made.
-            if 0 < entry.waited_since <= self._store.token:
+            if 0 < entry.waited_since <= token:
                 return True
-            return was_shared and entry.kind == 0 and (entry.event.time or 0.0) <= self._lost_at
+            was_sent_before = (entry.event.time or 0.0) <= served_since
+            return was_sent_before and entry.kind == 0 and (was_shared or entry.waited_since > 0)
 
         return [item._replace(recovered=True) if is_suspect(item.entry) else item for item in items]
 

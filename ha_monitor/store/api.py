@@ -62,8 +62,11 @@ class Store(Protocol):
     def token(self) -> int:
         """The fencing token of this instance: higher than that of every instance before; 0 before `register`."""
 
-    server_id: bytes
-    """Which Redis the connection is to, and since its latest start or fail-over; empty if that is not known."""
+    served_since: int
+    """Since when the fleet uses the Redis that this instance is connected to, as a token: since the first instance
+    connected to it after its latest start or fail-over. 0 if the fleet used none before; the time of the connection if
+    Redis does not say which one it is.
+    """
 
     @property
     def lease_until(self) -> float:

@@ -30,6 +30,7 @@ TYPES = {
     "rollback": Kind("string", "when it was last found that this store had gone back", is_number=True),
     "clock": Kind("string", "what Redis's clock said at the last tick of any instance", is_number=True),
     "format": Kind("string", "version of this layout", is_number=True),
+    "served": Kind("string", "MessagePack: {which Redis the fleet uses, since when as a token} (server.lua)"),
     "unfinished": Kind("string", "MessagePack: {instance, outbox, number of the first entry, entries before it}"),
     "interrupted": Kind(
         "set",
@@ -205,7 +206,7 @@ class Keys:
         self.tokens = self.prefix + "tokens"
         self.clock = self.prefix + "clock"
         self.rollback = self.prefix + "rollback"
-        self.format = self.prefix + "format"
+        self.format, self.served = self.prefix + "format", self.prefix + "served"
         self.waiting = self.prefix + "waiting"
         self.tail = self.prefix + "tail"
         self.tail_wanted = self.prefix + "tail-wanted"

@@ -46,7 +46,7 @@ class RedisStore(ScriptCalls):
         :param first_look: seconds after which the leader first looks at an open task; None if it never does.
         """
         super().__init__(settings, Keys(settings.prefix, node_id), counting, clock)
-        self.server_id = b""
+        self.served_since = 0
         self._unused_token = 0
         """The token of an entry that was made but not confirmed; 0 if there is none."""
         self._common = {
@@ -93,7 +93,7 @@ class RedisStore(ScriptCalls):
             "unused": str(self._unused_token),
         }
         try:
-            token, self.server_id, *rollback = self._call("register", options)
+            token, self.served_since, *rollback = self._call("register", options)
         except NotReplicated as error:
             self._unused_token = error.reply[0]
             raise
@@ -108,7 +108,7 @@ class RedisStore(ScriptCalls):
         """
         asked = self._clock.monotonic()
         try:
-            token, first, raw, recovered_until, taken, self.server_id = self._call("recover")
+            token, first, raw, recovered_until, taken, self.served_since = self._call("recover")
         except NotReplicated as error:
             self._lease_granted(error.reply[0], asked)  # the next attempt continues with this token
             raise

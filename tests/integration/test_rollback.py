@@ -64,23 +64,40 @@ def test_an_older_file_is_noticed_with_how_far_it_goes_back(own_redis: PrivateRe
     assert leader.instance.store.take_rollback() is None
 
 
-def test_a_redis_that_was_started_is_another_one(own_redis: PrivateRedis) -> None:
-    """Given a Redis, another connection to it finds the same one, but not once it was started or became a primary."""
+def test_a_redis_that_was_started_serves_since_then(own_redis: PrivateRedis) -> None:
+    """Given a Redis that was started or became a primary, all instances are told when the first of them found it so."""
     one = Instance(own_redis.url()).start()
-    first = one.store.server_id
+    assert one.store.served_since == 0, "there was none before"
     one.recover()
-    assert first == one.store.server_id != b""
+    assert one.store.served_since == 0
 
     with own_redis.client() as client:
         client.replicaof("127.0.0.1", 1)
         client.replicaof("NO", "ONE")
+    before = one.store.token
     one.recover()
-    promoted = one.store.server_id
+    promoted = one.store.served_since
+    assert before < promoted <= one.store.token
+    other = Instance(own_redis.url()).start()
+    assert other.store.served_since == promoted
+    with own_redis.client() as client:
+        client.set(one.store.keys.served, b"foreign")
     own_redis.kill()
     own_redis.start()
-    other = Instance(own_redis.url()).start()
+    last = Instance(own_redis.url()).start()
+    assert other.store.token < last.store.served_since <= last.store.token
 
-    assert len({first, promoted, other.store.server_id}) == 3
+
+def test_a_redis_that_does_not_say_which_one_it_is_may_be_another_one(own_redis: PrivateRedis) -> None:
+    """Given a user without the right to INFO, each connection may be the first after a fail-over."""
+    first = Instance(own_redis.url()).start()
+    with own_redis.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-info")
+    second = Instance(own_redis.url()).start()
+    assert first.store.token < second.store.served_since <= second.store.token
+    before = second.store.token
+    second.recover()
+    assert before < second.store.served_since <= second.store.token
 
 
 def lose_the_end(leader: Leader, files: Files) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from random import Random
 from typing import TYPE_CHECKING
 
 from ha_monitor.errors import BrokerUnavailable, StoreUnavailable, Unavailable
@@ -69,11 +70,7 @@ def crash(world: World) -> None:
     power, away, step = random.random() < 0.3, random.choice([0.1, 3.0, 12.0]), random.choice([None, *STEPS])
 
     def die(process: Process) -> None:
-        if host.process is process:
-            world.watch.note(f"FAULT {host.name} crashes")
-            host.crash(power=power)
-            world.timeline.after(away, host.start)
-            world.healthy_at = max(world.healthy_at, world.timeline.now + away)
+        _dies(world, host, process, power=power, away=away)
 
     world.may_lose_leases = True
     _lasts(world, 4.0 + away, f"{host.name} crashes {'at ' + step if step else 'at once'}, power={power}")
@@ -83,6 +80,14 @@ def crash(world: World) -> None:
     else:
         _trap(world, host, step, die)
         world.timeline.after(4.0, lambda: host.traps.pop(step, None))
+
+
+def _dies(world: World, host: Host, process: Process, *, power: bool, away: float) -> None:
+    if host.process is process:
+        world.watch.note(f"FAULT {host.name} crashes")
+        host.crash(power=power)
+        world.timeline.after(away, host.start)
+        world.healthy_at = max(world.healthy_at, world.timeline.now + away)
 
 
 def freeze(world: World) -> None:
@@ -267,13 +272,18 @@ def store_gone_back(world: World) -> None:
 
 
 def _fail_over(world: World) -> None:
+    """Sometimes because the primary's host dies, and with it a monitor."""
+    if not world.server.last_token:
+        # One that comes back empty is taken for a new one: docs/faults.md.
+        world.timeline.after(1.0, partial(_fail_over, world))
+        return
     kept, kept_at = world.server.state(), world.timeline.now
     world.may_lose_leases = True
+    lag, seconds = world.random.choice([0.01, 0.1, 0.5]), world.random.choice([0.5, 3.0, 8.0])
 
     def fail() -> None:
         world.store_fault = world.random.choice(["refused", "hangs"])
         world.fail_overs += 1
-        world.failed_over_at = world.timeline.now
         world.server.go_back(kept)
         world.server.server_id = str(world.fail_overs).encode()
         world.watch.went_back.append((kept_at, world.timeline.now))
@@ -281,9 +291,23 @@ def _fail_over(world: World) -> None:
     def over() -> None:
         world.store_fault = None
 
-    lag, seconds = world.random.choice([0.01, 0.1, 0.5]), world.random.choice([0.5, 3.0, 8.0])
-    world.timeline.after(lag, fail)
-    _lasts(world, lag + seconds, f"the store fails over, and loses {lag} s", over)
+    # Of its own: the other faults are the same whether a host dies or not.
+    fate = Random(f"host {world.seed} {kept_at}")
+    if fate.random() < 0.5:
+        world.timeline.after(lag, fail)
+        _lasts(world, lag + seconds, f"the store fails over, and loses {lag} s", over)
+        return
+    host, away = fate.choice(world.hosts), fate.choice([0.1, 1.0, 3.0, 12.0])
+    power, step = fate.random() < 0.5, fate.choice(["after apply", "after write", "before acknowledge"])
+
+    def die(process: Process) -> None:
+        fail()
+        world.timeline.after(seconds, over)
+        _dies(world, host, process, power=power, away=away)
+
+    world.timeline.after(lag, lambda: _trap(world, host, step, die))
+    world.timeline.after(4.0, lambda: host.traps.pop(step, None))
+    _lasts(world, 4.0 + max(seconds, away), f"{host.name} dies at {step}, and the store fails over to {lag} s before")
 
 
 def broker_away(world: World) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from math import inf
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -160,9 +159,6 @@ class Process(BareInstance):
         self.is_killed = self.is_stopped = self.stop_asked = False
         self.frozen_until = 0.0
         self._fail_overs = world.fail_overs
-        self._has_store = False
-        self.lost_store_at = inf
-        """When it last lost the store; infinite before that."""
         self.is_paused = False
         """Stopped in the middle of a step."""
         self.waits_until: float | None = None
@@ -212,19 +208,15 @@ class Process(BareInstance):
         fault = self.host.store_fault or self.world.store_fault
         if not name.startswith("before"):
             return
-        error = "Connection refused"
         if self._fail_overs < self.world.fail_overs:
             self._fail_overs = self.world.fail_overs
-            error = "Connection reset by peer"
-        elif fault is None:
-            self._has_store = True
+            raise StoreUnavailable("Connection reset by peer")
+        if fault is None:
             return
-        elif fault == "hangs":
+        if fault == "hangs":
             self.pause(STORE_TIMEOUT)
-            error = "Timeout reading from socket"
-        if self._has_store:
-            self._has_store, self.lost_store_at = False, self.world.timeline.now
-        raise StoreUnavailable(error)
+            raise StoreUnavailable("Timeout reading from socket")
+        raise StoreUnavailable("Connection refused")
 
     def pause(self, seconds: float) -> None:
         """Wait for something, in the middle of a step."""

@@ -114,8 +114,6 @@ class Watch:
         # What it had in its hands when the store went back, and has not heard of that: docs/faults.md.
         is_unaware = world.server.went_back_at / 1000 > process.record.store.went_back_at
         is_excused = (held_up or is_unaware) and all(one.recovered for one in written)
-        # An instance that had lost the store before the fail-over does not know what others announced in between.
-        is_excused |= not world.broker.redelivers and process.lost_store_at < world.failed_over_at
         if written and not is_marked and not is_excused:
             self.wrong(f"{line['event']} of {line.get('task_id')} was announced twice, the second time unmarked")
         written.append(Written(world.timeline.now, process.name, is_marked, is_incomplete))

@@ -106,6 +106,15 @@ def _unmarked(repeats: Repeats, items: Iterable[OutboxItem], **_: Any) -> Iterab
     return items
 
 
+def _connected_as_before(repeats: Repeats) -> None:
+    is_first = repeats._served_since is None
+    _connected(repeats)
+    repeats.suspects_loss &= not is_first
+
+
+_connected = Repeats.connected
+
+
 def _forget_requeued(watermark: Watermark) -> None:
     _disconnected(watermark)
     watermark.requeued = False
@@ -158,7 +167,8 @@ MUTATIONS = [
     Mutation("announce again what was merged before", 0, "twice", MemoryTask, "merge", _merge_again),
     Mutation("forget the events of a record that shrank", 2, "twice", MemoryTask, "at", _shrunk_without_ids),
     Mutation("mark nothing after the store went back", 2387, "twice", Repeats, "marked", _unmarked),
-    Mutation("do not suspect a loss", 2170, "twice", Repeats, "marked_if_lost", lambda _, items, **_way: items),
+    Mutation("do not suspect a loss", 976, "twice", Repeats, "marked_if_lost", lambda _, items, **_way: items),
+    Mutation("start without a suspicion", 84, "twice", Repeats, "connected", _connected_as_before),
     Mutation("do not notice that the store went back", 178, "twice", RollbackMemory, "_noticed", lambda *_: None),
     Mutation("take over right after an outage", 191, "taken-over", Lease, "may_take_over", lambda _: True),
     Mutation("keep messages without a store", 52, "though the end", Pipeline, "_repeat_batches", _keep_what_was_given),

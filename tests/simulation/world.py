@@ -33,8 +33,6 @@ class World:
         self.store_fault: str | None = None
         self.fail_overs = 0
         """How often all connections to the store were broken."""
-        self.failed_over_at = 0.0
-        """When that was last."""
         self.may_lose_leases = False
         """Something happened after which one instance may take another's outbox over."""
         self.worker_clocks_stepped = False

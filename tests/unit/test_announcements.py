@@ -26,7 +26,7 @@ class FakeStore:
     """Notes what is done."""
 
     went_back_at = 0.0
-    server_id = b"one"
+    token = served_since = 0
     needs_restore = False
 
     def __init__(self) -> None:

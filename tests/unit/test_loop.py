@@ -977,6 +977,34 @@ def test_what_another_announced_before_a_fail_over_is_marked_before_anyone_has_n
     assert [len(instance.said("store-went-back")) for instance in (one, two)] == [0, 1]
 
 
+@pytest.mark.parametrize("seconds", [0, 140, 160])
+def test_what_an_instance_wrote_before_it_died_with_the_primary_is_marked(amqp: Bed, seconds: float) -> None:
+    """Given an instance that died with the machine of Redis's primary, just after it wrote lines of which the replica
+    knows nothing: its next run, which is given the same messages, marks the lines; long afterwards, it does not."""
+    one = Instance(amqp)
+    one.live(1)
+    before = amqp.server.state()
+    publish_all(amqp)
+    amqp.broker_trouble.at("before acknowledge", BrokerUnavailable("killed"))
+    while not one.announced:
+        one.cycle()
+    one.source.close()
+    assert one.announced == ALL
+
+    amqp.server.go_back(before)
+    amqp.server.server_id = b"another"
+    survivor = Instance(amqp, "2").record.store
+    survivor.dial().use()
+    survivor.register({})
+    amqp.clock.now += seconds
+    next_run = Instance(amqp)
+    next_run.live(1)
+
+    assert next_run.announced == ALL
+    marks = {bool(line.get("recovered")) for line in next_run.output.lines if "event_id" in line}
+    assert marks == {seconds < 150}
+
+
 def test_counters_do_not_fall_when_the_store_went_back(amqp: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given counts that a store has lost, those of before are stored again before anything else is exported."""
     config = msgspec.structs.replace(OWN_CONFIG, http=Http(listen="127.0.0.1:1"))

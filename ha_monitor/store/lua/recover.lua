@@ -8,8 +8,8 @@
 -- @options token lease calls
 --
 -- Returns {new token, sequence number of the first entry, entries, sequence number below which they may have been
--- announced before, {JSON of each outbox taken over of which the caller has no reply}, which Redis this is}, or the
--- error LEASELOST.
+-- announced before, {JSON of each outbox taken over of which the caller has no reply}, since when the fleet uses this
+-- Redis (server.lua)}, or the error LEASELOST.
 
 -- What the latest tick that took something over has told of it, if its reply was lost.
 local function unconfirmed_takeovers()
@@ -21,7 +21,7 @@ return holding_lease(function()
   begin()
   local first = trim()
   local recovered = stored_number(keys.instance, unless_foreign('HGET', keys.instance, 'recovered')) or 0
-  local taken = unconfirmed_takeovers()
+  local taken, since = unconfirmed_takeovers(), served_since()
   local token = new_token()
   local instance, outbox = families.instance .. token, families.outbox .. token
   -- If this fails in between, the moved outbox is taken over when the new lease expires.
@@ -34,5 +34,5 @@ return holding_lease(function()
     redis.call('HSET', instance, 'before', options.token)
   end
   redis.call('ZREM', keys.leases, options.token)
-  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1), recovered, taken, server_id() }
+  return { tonumber(token), first, redis.call('LRANGE', outbox, 0, -1), recovered, taken, since }
 end)

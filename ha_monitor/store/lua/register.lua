@@ -11,8 +11,9 @@
 -- @options calls first_look
 -- @option format  version of the layout of the keys that the caller uses, as text
 --
--- Returns {the token, as a time in ms since the epoch or a little later, which Redis this is, when the store was last
--- found to have gone back and, if this call found it, what to report about it}, or the error FORMAT.
+-- Returns {the token, as a time in ms since the epoch or a little later, since when the fleet uses this Redis
+-- (server.lua), when the store was last found to have gone back and, if this call found it, what to report about it},
+-- or the error FORMAT.
 
 local format = redis.call('GET', keys.format)
 -- A value that is not a number names no version.
@@ -42,7 +43,7 @@ local function forget_unused(token)
   end
 end
 
-local report = rollback_report()
+local report, since = rollback_report(), served_since()
 forget_unused(options.unused)
 -- In a store that was empty every error would be new, so none is reported as new (store/error_groups.py).
 redis.call('SET', keys.errors_since, now, 'NX')
@@ -51,4 +52,4 @@ local token = new_token()
 redis.call('HSET', families.instance .. token, 'who', options.who, 'behind', 0, 'seen', now, 'merged', now, 'lease',
   options.lease, 'first_look', math.min(options.first_look or MAX_FIRST_LOOK, MAX_FIRST_LOOK))
 redis.call('ZADD', keys.leases, now + options.lease, token)
-return { tonumber(token), server_id(), rollback.at(), report }
+return { tonumber(token), since, rollback.at(), report }

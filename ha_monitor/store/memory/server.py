@@ -129,7 +129,9 @@ class MemoryServer:
         self.most_tasks: int | None = None
         """Tasks that one call merges at most, as if their records were large; None for all."""
         self.server_id = b"0"
-        """See `Store.server_id`: another one after a start or a fail-over."""
+        """Another one after a start or a fail-over."""
+        self.served: tuple[bytes | None, int] = (None, 0)
+        """The latest `server_id` that an instance found, and since when the fleet uses it, as `Store.served_since`."""
         self.instances: dict[int, MemoryInstance] = {}
         self.tasks: dict[str, MemoryTask] = {}
         self.awaiting: dict[str, None] = {}
@@ -252,7 +254,10 @@ class MemoryServer:
 
     def enter(self, instance: MemoryInstance) -> int:
         """Give an instance a new token, which is new even if the store has lost its data, as in `lua/tokens.lua`."""
-        self.last_token = max(self.last_token + 1, int(self.clock.time() * 1000))
+        now, last = int(self.clock.time() * 1000), self.last_token
+        if self.served[0] != self.server_id:
+            self.served = (self.server_id, max(now, last) if last else 0)
+        self.last_token = max(last + 1, now)
         if self.errors.since is None:
             self.errors.since = self.clock.time()
         instance.merged_until = instance.merged_until or self.clock.time()  # it has received nothing until now

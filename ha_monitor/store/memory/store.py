@@ -42,7 +42,7 @@ class MemoryStore:
         self._progress = OutboxProgress()
         self._rollbacks = RollbackMemory()
         self._recent: RecentWork[Batch] = RecentWork(self._clock)
-        self._connected, self.server_id = False, b""
+        self._connected, self.served_since = False, 0
         self.counts = MemoryCounts(self)
         self._in_flight: deque[Sent] = deque()
 
@@ -66,7 +66,6 @@ class MemoryStore:
         def use() -> None:
             self._in_flight.clear()
             self._connected = self.counts.outdated = True
-            self.server_id = self.server.server_id
             self._lease.replied()
 
         self.server.trouble("before connect")
@@ -98,6 +97,7 @@ class MemoryStore:
         token = self.call("register", entered)
         self._progress.start_anew()
         self._lease.granted(token, asked)
+        self.served_since = self.server.served[1]
 
     def recover(self) -> Recovered:
         def moved(own: MemoryInstance) -> tuple[int, Recovered]:
@@ -116,6 +116,7 @@ class MemoryStore:
         asked = self._clock.monotonic()
         token, recovered = self.own_call("recover", moved)
         self._lease.granted(token, asked)
+        self.served_since = self.server.served[1]
         return recovered
 
     def announced(self, upto: int, ids: Sequence[str] = ()) -> None:
