@@ -15,11 +15,12 @@ import redis
 from ha_monitor.errors import StoreUnavailable
 from tests.acceptance.faults.conftest import FaultTable
 from tests.acceptance.faults.test_faults_store import endless_load
-from tests.support.instances import Fleet
+from tests.support.instances import Fleet, Overrides, through
 from tests.support.ledger import Account, Line
 from tests.support.process import wait_until
+from tests.support.proxy import CutLink
 from tests.support.sentinel import SERVICE, fail_over, replica_of, sentinel_of
-from tests.support.services import PrivateRedis
+from tests.support.services import PrivateRabbitMQ, PrivateRedis
 
 RATE = 200.0
 JUDGED = ("task-stuck", "task-orphaned", "events-lost", "task-events-missing")
@@ -90,6 +91,51 @@ def test_an_older_file_is_put_back(
         account, lines = account_of("Redis: an older file put back", fleet, broker_url, happen, fault_table)
     (told,) = [line for line in lines if line["event"] == "store-went-back"]
     assert told["calls"] > 0
+    assert_nothing_lost_or_untrue(account, lines)
+
+
+def test_an_instance_dies_together_with_redis(
+    tmp_path: Path, rabbitmq: PrivateRabbitMQ, broker_url: str, own_redis: PrivateRedis, fault_table: FaultTable
+) -> None:
+    """given an instance whose machine dies together with Redis, which then has nothing of the last lines, and which no
+    other instance misses: the next run is given their messages again, and marks each line of theirs
+    """
+    settings: Overrides = {
+        "store": {**SETTINGS["store"], "lease": 10.0},
+        "broker": {"prefetch": 1000, "heartbeat": 10.0},
+        "batch": {"events": 20},
+    }
+    with (
+        CutLink(rabbitmq.port) as link,
+        Fleet(tmp_path, through(link, broker_url), own_redis.url(), settings=settings, size=1).start() as fleet,
+    ):
+        (one,) = fleet.instances
+        load = endless_load(broker_url, RATE)
+        wait_until(lambda: len(fleet.said("task-succeeded")) > RATE / 10, 60, "work")
+        one.freeze()
+        arrived = link.bytes_forwarded
+        wait_until(lambda: link.bytes_forwarded > arrived + 400_000, 60, "messages that it has not read")
+        link.cut()  # no acknowledgement arrives from now on
+        with own_redis.client() as client:
+            client.config_set("appendfsync", "always")
+            client.set("flushed", 1)  # and all that is older
+        own_redis.copy_data(tmp_path / "kept")
+        written = len(list(fleet.lines()))
+        one.thaw()
+        wait_until(lambda: len(list(fleet.lines())) >= written + 200, 60, "lines of these messages")
+        one.kill()
+        own_redis.kill()
+        own_redis.replace_data(tmp_path / "kept")
+        own_redis.start()
+        link.drop()
+        link.heal()
+        one.start()
+        fleet.wait_until_consuming()
+        account = fleet.close_account(load.stop(), 20)
+        lines = list(fleet.lines())
+    fault = "Redis and an instance die, and Redis lacks its last lines"
+    fault_table.add(f"{fault}: {unmarked_doubles(lines)} unmarked", account)
+    assert account.doubled >= 100
     assert_nothing_lost_or_untrue(account, lines)
 
 
