@@ -200,7 +200,7 @@ class MemoryServer:
 
     def state(self) -> dict[str, Any]:
         """Everything that is stored, as it is now."""
-        apart = ("clock", "trouble", "answers", "is_slow", "merges_early")
+        apart = ("clock", "trouble", "answers", "is_slow", "merges_early", "server_id")
         return copy.deepcopy({name: value for name, value in vars(self).items() if name not in apart})
 
     def go_back(self, state: dict[str, Any]) -> None:
