@@ -19,8 +19,8 @@ that are alive have returned.
 class Repeats:
     """Marks what may have been announced before the store went back.
 
-    An instance notices only the loss of its own calls. So after a start or a fail-over of the store, the first one to
-    return may lack what another one will miss, and does not know that yet: for a while, it suspects a loss.
+    An instance notices only the loss of its own calls. So after a start or a fail-over of the store, one that returns
+    or is started may lack what another one misses, and does not know that yet: for a while, it suspects a loss.
     """
 
     def __init__(self, store: Store, watermark: Watermark | None, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 -- later calls.
 --
 -- @include clock looks numbers rollback server takeovers tokens trouble
--- @keys leases format tokens errors_since
+-- @keys leases format errors_since
 -- @families instance
 -- @option lease  ms
 -- @option who  who the instance is, as JSON
@@ -25,7 +25,7 @@ redis.call('SET', keys.format, options.format)
 -- A store whose last token is lower than the caller's has forgotten the caller. A store that knew of fewer calls when
 -- the caller was taken over has lost the rest.
 local function rollback_report()
-  local last = number_in(unless_foreign('GET', keys.tokens) or '', MAX_TOKEN) or 0
+  local last = last_token()
   if last < tonumber(options.last_token) then return rollback.note(nil, 0) end
   local takeover = takeovers.of(options.last_token)
   -- An earlier version did not count calls.

@@ -1,7 +1,7 @@
 -- Which Redis the fleet uses, and since when.
 --
 -- @include clock numbers stored tokens trouble
--- @keys served tokens
+-- @keys served
 
 local served_since
 
@@ -22,7 +22,7 @@ do
   function served_since()
     local id, known = server_id(), load_packed(keys.served)
     if id ~= '' and known and known[1] == id then return whole(known[2], MAX_TOKEN) end
-    local last = number_in(unless_foreign('GET', keys.tokens) or '', MAX_TOKEN) or 0
+    local last = last_token()
     local since = last > 0 and math.max(now, last) or 0
     if id ~= '' then attempt('SET', keys.served, cmsgpack.pack({ id, since })) end
     return since

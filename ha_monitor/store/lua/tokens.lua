@@ -5,6 +5,11 @@
 
 local MAX_TOKEN = 2 ^ 52 -- leaves room for later tokens, each a number that Lua holds exactly
 
+-- The last token issued; 0 if there is none, or it cannot be read.
+local function last_token()
+  return number_in(unless_foreign('GET', keys.tokens) or '', MAX_TOKEN) or 0
+end
+
 -- A new token, as text: higher than all before. It is a time, so that it is new even if Redis lost its data: an
 -- instance that had the token 1 before must not take itself for the one that has it now.
 local function new_token()
