@@ -22,6 +22,22 @@ def test_every_setting_is_documented_as_it_is() -> None:
     assert table() in text, "run `python -m tests.support.configuration_table` and put its output there"
 
 
+def test_every_row_of_a_table_has_the_cells_of_its_header() -> None:
+    """Given a table of the documentation, no row has a cell too many, which readers would not see, or too few."""
+    wrong, seen = [], 0
+    for path in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        cells = 0  # of the table that the line is in
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+            if found and cells and found != cells:
+                wrong.append(f"{path.name}:{number}")
+            cells = found and (cells or found)
+            seen += bool(found)
+
+    assert seen > 500
+    assert wrong == []
+
+
 def test_contributors_are_sent_to_what_there_is() -> None:
     """Given the files, folders and targets of make that CONTRIBUTING.md names, they exist."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
